@@ -1,0 +1,94 @@
+// Package info reads the text that Redis answers to INFO and CLUSTER INFO.
+package info
+
+import (
+	"iter"
+	"strconv"
+	"strings"
+)
+
+// Info is a parsed reply of INFO. The zero value is an empty reply.
+type Info struct {
+	fields []field
+	index  map[string]int // name -> first field of that name
+}
+
+type field struct{ section, name, value string }
+
+// Parse reads the text of an INFO reply. It never fails: a line that is not
+// "name:value" is left out, and every byte is allowed in a value. Names and
+// values are parts of text, they are not copied.
+func Parse(text string) Info {
+	n := strings.Count(text, "\n") + 1
+	in := Info{fields: make([]field, 0, n), index: make(map[string]int, n)}
+	section := ""
+	for line := range strings.SplitSeq(text, "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if title, ok := strings.CutPrefix(line, "#"); ok {
+			section = strings.ToLower(strings.TrimSpace(title))
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || name == "" {
+			continue
+		}
+		if _, seen := in.index[name]; !seen {
+			in.index[name] = len(in.fields)
+		}
+		in.fields = append(in.fields, field{section, name, value})
+	}
+	return in
+}
+
+// Lookup returns the value of the first field with that name.
+func (in Info) Lookup(name string) (value string, ok bool) {
+	i, ok := in.index[name]
+	if !ok {
+		return "", false
+	}
+	return in.fields[i].value, true
+}
+
+// Get returns the value of the first field with that name, "" when there is none.
+func (in Info) Get(name string) string {
+	v, _ := in.Lookup(name)
+	return v
+}
+
+// Int returns a field as an integer; ok is false when it is absent or is not one.
+func (in Info) Int(name string) (n int64, ok bool) {
+	v, ok := in.Lookup(name)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	return n, err == nil
+}
+
+// Len returns the number of fields.
+func (in Info) Len() int { return len(in.fields) }
+
+// All yields name and value of every field in the order of the reply. A name
+// can come more than once.
+func (in Info) All() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, f := range in.fields {
+			if !yield(f.name, f.value) {
+				return
+			}
+		}
+	}
+}
+
+// Section yields the fields below one "# Title" line. The name is in lower
+// case: "# Keyspace" is "keyspace". CLUSTER INFO has no titles: its fields are
+// in section "".
+func (in Info) Section(section string) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, f := range in.fields {
+			if f.section == section && !yield(f.name, f.value) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,358 @@
+package backup
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Store is where snapshots live. Keys are slash-separated and relative to the
+// place the store was opened on. Errors carry a status reason and a hint.
+// Methods may be called from any goroutine.
+type Store interface {
+	// Put stores all of r and returns how many bytes that was. The object is
+	// visible only when it is complete; an error from r is returned and leaves
+	// nothing visible.
+	Put(ctx context.Context, key string, r io.Reader) (size int64, err error)
+	// Get opens an object; the error satisfies errors.Is(err, fs.ErrNotExist)
+	// when there is none.
+	Get(ctx context.Context, key string) (r io.ReadCloser, size int64, err error)
+	// Stat returns an object's size in bytes; its error is like that of Get.
+	Stat(ctx context.Context, key string) (size int64, err error)
+	// List calls fn for every object whose key starts with prefix, in no
+	// particular order, and stops at fn's first error, which it returns.
+	List(ctx context.Context, prefix string, fn func(key string, size int64, modified time.Time) error) error
+	// Delete removes an object; removing what is absent is no error.
+	Delete(ctx context.Context, key string) error
+	// String names the store for people, without secrets.
+	String() string
+}
+
+const (
+	snapshotsDir = "snapshots"
+	manifestName = "manifest.json"
+
+	// manifestFetches bounds the manifests read at once by List.
+	manifestFetches = 8
+)
+
+// ErrNoSnapshots is wrapped by the error of Find when the instance has no
+// snapshot at all, as on the first start of a new deployment.
+var ErrNoSnapshots = errors.New("no snapshot yet")
+
+// ErrNotFound is wrapped by the error for an id that is not in the catalogue,
+// or a time before the first snapshot.
+var ErrNotFound = errors.New("no such snapshot")
+
+// Catalogue is the set of snapshots of one instance in a store. It holds no
+// state: what the store says, at each call, is the truth.
+type Catalogue struct {
+	store    Store
+	instance string
+}
+
+// NewCatalogue returns the catalogue of an instance; see ValidInstance.
+func NewCatalogue(store Store, instance string) (*Catalogue, error) {
+	if err := ValidInstance(instance); err != nil {
+		return nil, err
+	}
+	return &Catalogue{store: store, instance: instance}, nil
+}
+
+// Instance returns the name of the instance.
+func (c *Catalogue) Instance() string { return c.instance }
+
+// String names the place of the snapshots for people.
+func (c *Catalogue) String() string { return c.store.String() + " " + c.instance }
+
+// Entry is one snapshot of the catalogue. Err is set, and Manifest but for its
+// ID empty, when the manifest is there but cannot be read or is not valid.
+type Entry struct {
+	ID       string
+	Time     time.Time // from the id, UTC, whole seconds
+	Manifest Manifest
+	Err      error
+}
+
+// prefix ends in a slash, so that instance "a" does not see instance "ab".
+func (c *Catalogue) prefix() string { return c.instance + "/" + snapshotsDir + "/" }
+
+func (c *Catalogue) manifestKey(id string) string { return c.prefix() + id + "/" + manifestName }
+
+// ObjectKey returns the store's key of a snapshot's data.
+func (c *Catalogue) ObjectKey(m Manifest) string { return c.prefix() + m.ID + "/" + m.Object.Name }
+
+// IDs returns the ids of all snapshots, newest first, by listing alone: it does
+// not read the manifests. Folders without a manifest are no snapshots, and
+// names that are no ids are left out.
+func (c *Catalogue) IDs(ctx context.Context) ([]string, error) {
+	var ids []string
+	err := c.store.List(ctx, c.prefix(), func(key string, _ int64, _ time.Time) error {
+		if id, name, ok := c.split(key); ok && name == manifestName {
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
+	return ids, nil
+}
+
+// split takes a key apart; ok is false for what is not in a snapshot's folder.
+func (c *Catalogue) split(key string) (id, name string, ok bool) {
+	rest, ok := strings.CutPrefix(key, c.prefix())
+	if !ok {
+		return "", "", false
+	}
+	id, name, ok = strings.Cut(rest, "/")
+	if _, err := IDTime(id); !ok || err != nil {
+		return "", "", false
+	}
+	return id, name, true
+}
+
+// List returns the newest snapshots, newest first; a limit of 0 means all. A
+// damaged manifest is an entry with Err set; a store that fails is an error. It
+// costs one listing and one small read per entry.
+func (c *Catalogue) List(ctx context.Context, limit int) ([]Entry, error) {
+	ids, err := c.IDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if limit > 0 && len(ids) > limit {
+		ids = ids[:limit]
+	}
+	entries := make([]Entry, len(ids))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(manifestFetches)
+	for i, id := range ids {
+		g.Go(func() error {
+			m, err := c.Get(ctx, id)
+			at, _ := IDTime(id) // IDs returns valid ones only
+			entries[i] = Entry{ID: id, Time: at, Manifest: m, Err: err}
+			if err != nil && status.ReasonOf(err) != status.ReasonCorrupt && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	// What was deleted between listing and reading was no damage.
+	return slices.DeleteFunc(entries, func(e Entry) bool { return errors.Is(e.Err, ErrNotFound) }), nil
+}
+
+// Get reads the manifest of one snapshot. The error wraps ErrNotFound when there
+// is none, and carries status.ReasonCorrupt when it is damaged; see also
+// ErrNewerFormat.
+func (c *Catalogue) Get(ctx context.Context, id string) (Manifest, error) {
+	if _, err := IDTime(id); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	r, _, err := c.store.Get(ctx, c.manifestKey(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Manifest{}, fmt.Errorf("snapshot %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	defer r.Close()
+	m, err := ReadManifest(r)
+	if errors.Is(err, fs.ErrNotExist) { // a store may open lazily
+		return Manifest{}, fmt.Errorf("snapshot %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	if m.ID != id {
+		return Manifest{}, status.WithReason(status.ReasonCorrupt, fmt.Errorf("snapshot %s: manifest: id is %s", id, m.ID))
+	}
+	return m, nil
+}
+
+// Find returns the manifest that what stands for: "latest", an id, or a time in
+// RFC 3339 form, meaning the newest snapshot that holds nothing written after
+// it. It never passes over a damaged manifest to an older one: which data to go
+// back to is for a person to decide. The error wraps ErrNoSnapshots when the
+// instance has none at all, ErrNotFound when none fits.
+func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
+	notAfter, timeErr := time.Parse(time.RFC3339, what)
+	_, idErr := IDTime(what)
+	switch {
+	case what == "latest":
+	case timeErr == nil:
+	case idErr == nil:
+		return c.Get(ctx, what)
+	default:
+		return Manifest{}, status.WithHint(status.ReasonFile, `give "latest", an id as backup list shows it, or a time such as 2026-11-23T06:15:30Z`,
+			fmt.Errorf("%w: %.120q is neither \"latest\" nor an id nor a time", ErrNotFound, what))
+	}
+	ids, err := c.IDs(ctx)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if len(ids) == 0 {
+		return Manifest{}, fmt.Errorf("instance %s in %s: %w", c.instance, c.store, ErrNoSnapshots)
+	}
+	for _, id := range ids {
+		at, _ := IDTime(id)
+		if what != "latest" && at.After(notAfter) {
+			continue
+		}
+		m, err := c.Get(ctx, id)
+		if err != nil {
+			if errors.Is(err, ErrNewerFormat) || status.HintOf(err) != "" {
+				return Manifest{}, err
+			}
+			return Manifest{}, status.WithHint(status.ReasonOf(err), "name another snapshot by its id, or delete this one: see backup list", err)
+		}
+		if what != "latest" && m.CreatedAt.After(notAfter) {
+			continue
+		}
+		return m, nil
+	}
+	return Manifest{}, fmt.Errorf("%w: none is as old as %s, the oldest is %s", ErrNotFound, what, ids[len(ids)-1])
+}
+
+// Open opens a snapshot's data as stored, see Object. The size is that of the
+// stored object; it is for the caller to compare it with the manifest.
+func (c *Catalogue) Open(ctx context.Context, m Manifest) (io.ReadCloser, int64, error) {
+	r, size, err := c.store.Get(ctx, c.ObjectKey(m))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = status.WithHint(status.ReasonCorrupt, "the manifest is there but its data is not: something else deletes in this bucket", err)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("snapshot %s: %w", m.ID, err)
+	}
+	return r, size, nil
+}
+
+// Delete removes a snapshot: its manifest first, so that what is left of a
+// deletion cut short is an orphan and not a snapshot. Deleting what is absent is
+// no error.
+func (c *Catalogue) Delete(ctx context.Context, id string) error {
+	if _, err := IDTime(id); err != nil {
+		return fmt.Errorf("delete snapshot: %w: %w", ErrNotFound, err)
+	}
+	if err := c.store.Delete(ctx, c.manifestKey(id)); err != nil {
+		return fmt.Errorf("delete snapshot %s: %w", id, err)
+	}
+	return c.deleteObjects(ctx, id)
+}
+
+// deleteObjects removes everything in the folder of id.
+func (c *Catalogue) deleteObjects(ctx context.Context, id string) error {
+	var keys []string
+	err := c.store.List(ctx, c.prefix()+id+"/", func(key string, _ int64, _ time.Time) error {
+		keys = append(keys, key)
+		return nil
+	})
+	for _, key := range keys {
+		err = errors.Join(err, c.store.Delete(ctx, key))
+	}
+	if err != nil {
+		return fmt.Errorf("delete snapshot %s: %w", id, err)
+	}
+	return nil
+}
+
+// Orphan is a folder of objects without a manifest: an upload or a deletion cut
+// short. It is invisible to every reader and only costs space.
+type Orphan struct {
+	ID   string
+	Size int64 // bytes of all its objects
+}
+
+// Orphans returns the folders without a manifest in which nothing, and whose id,
+// is newer than the given time: younger ones may be uploads that still run.
+func (c *Catalogue) Orphans(ctx context.Context, before time.Time) ([]Orphan, error) {
+	type folder struct {
+		size   int64
+		newest time.Time
+	}
+	folders := map[string]folder{} // only those of which no manifest was seen yet
+	complete := map[string]bool{}
+	err := c.store.List(ctx, c.prefix(), func(key string, size int64, modified time.Time) error {
+		id, name, ok := c.split(key)
+		if !ok {
+			return nil
+		}
+		if name == manifestName {
+			complete[id] = true
+			delete(folders, id)
+			return nil
+		}
+		if complete[id] {
+			return nil
+		}
+		f := folders[id]
+		f.size += size
+		if modified.After(f.newest) {
+			f.newest = modified
+		}
+		folders[id] = f
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list orphans: %w", err)
+	}
+	var orphans []Orphan
+	for id, f := range folders {
+		at, _ := IDTime(id)
+		if f.newest.Before(before) && at.Before(before) {
+			orphans = append(orphans, Orphan{ID: id, Size: f.size})
+		}
+	}
+	slices.SortFunc(orphans, func(a, b Orphan) int { return cmp.Compare(a.ID, b.ID) })
+	return orphans, nil
+}
+
+// DeleteOrphan removes the objects of an orphan, unless it has become a
+// snapshot by now.
+func (c *Catalogue) DeleteOrphan(ctx context.Context, id string) error {
+	if _, err := c.store.Stat(ctx, c.manifestKey(id)); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = errors.New("it has a manifest")
+		}
+		return fmt.Errorf("delete orphan %s: %w", id, err)
+	}
+	return c.deleteObjects(ctx, id)
+}
+
+// publish writes the manifest, which makes the snapshot exist, and reads it back.
+func (c *Catalogue) publish(ctx context.Context, m Manifest) error {
+	b, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := c.store.Put(ctx, c.manifestKey(m.ID), bytes.NewReader(b)); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	r, _, err := c.store.Get(ctx, c.manifestKey(m.ID))
+	if err != nil {
+		return fmt.Errorf("read manifest back: %w", err)
+	}
+	defer r.Close()
+	back, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return fmt.Errorf("read manifest back: %w", err)
+	}
+	if !bytes.Equal(b, back) {
+		return status.WithReason(status.ReasonVerify, fmt.Errorf("read manifest back: not the %d bytes that were written", len(b)))
+	}
+	return nil
+}

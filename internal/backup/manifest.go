@@ -1,0 +1,317 @@
+package backup
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// FormatVersion is the manifest format this program writes and the newest it
+// reads. Within a version fields are only added and readers ignore those they
+// do not know; a change of meaning raises the version.
+const FormatVersion = 1
+
+// maxManifest bounds a manifest in bytes, written or read. The largest honest
+// one (16384 slot ranges) stays under half of it.
+const maxManifest = 1 << 20
+
+// How a snapshot was taken from the server.
+const (
+	SourceBGSave = "bgsave" // the temporary file of the server's own fork child
+)
+
+// How the stored object is compressed and encrypted.
+const (
+	CompressionZstd = "zstd"
+	CompressionNone = "none"
+	EncryptionNone  = "none"
+)
+
+// ErrNewerFormat is wrapped by the error for a manifest that a newer
+// redis-sidecar wrote. The snapshot may be perfectly good.
+var ErrNewerFormat = errors.New("written by a newer redis-sidecar")
+
+const hintUpgrade = "the snapshot was made by a newer redis-sidecar: upgrade this one"
+
+// Manifest says what one snapshot is. It is the last object written: a snapshot
+// exists when its manifest does. The JSON form is documented in
+// docs/object-format.md.
+type Manifest struct {
+	FormatVersion int    `json:"format_version"`
+	ID            string `json:"id"`       // see NewID
+	Instance      string `json:"instance"` // the logical Redis it was made of
+
+	// CreatedAt is when the server confirmed that its save had begun, by the
+	// sidecar's clock: the snapshot holds nothing written after it. UTC.
+	CreatedAt time.Time `json:"created_at"`
+	Tool      string    `json:"tool"`   // program and version that made it
+	Source    string    `json:"source"` // SourceBGSave
+
+	Server    Server      `json:"server"`
+	RDB       RDB         `json:"rdb"`
+	Object    Object      `json:"object"`
+	Slots     []SlotRange `json:"slots,omitempty"` // of the node's shard; in a cluster only
+	Durations Durations   `json:"durations"`
+}
+
+// Server describes the redis-server the snapshot was taken from, when it was
+// taken.
+type Server struct {
+	Pod               string `json:"pod"`            // pod or host name
+	RunID             string `json:"run_id"`         // of the server process
+	Role              string `json:"role"`           // "master" or "slave", as Redis says it
+	Mode              string `json:"mode,omitempty"` // "standalone" or "cluster"
+	Version           string `json:"redis_version"`
+	ReplicationID     string `json:"replication_id,omitempty"`
+	ReplicationOffset int64  `json:"replication_offset"` // bytes; just before the save began
+}
+
+// RDB describes the plain (uncompressed) RDB file.
+type RDB struct {
+	Version int    `json:"version"` // RDB format version, such as 10
+	Magic   string `json:"magic"`   // "REDIS" or "VALKEY"
+	Size    int64  `json:"size"`    // bytes
+	SHA256  string `json:"sha256"`  // hex
+	CRC64   string `json:"crc64"`   // hex, computed over all but the 8-byte trailer
+
+	// Checksummed is false when the server runs with rdbchecksum no: then only
+	// SHA256 guards the content from the sidecar on, and nothing before it.
+	Checksummed bool `json:"checksummed"`
+
+	// Walked is false when the file's format is newer than this program knows:
+	// then only its checksum was checked and the counts below are absent.
+	Walked    bool       `json:"walked"`
+	Keys      uint64     `json:"keys"`    // in all databases
+	Expires   uint64     `json:"expires"` // of them, with a time to live
+	Databases []Database `json:"databases,omitempty"`
+	Functions int        `json:"functions"` // function libraries
+	Modules   []string   `json:"modules,omitempty"`
+}
+
+// Database counts the keys of one non-empty database.
+type Database struct {
+	Index   int    `json:"index"`
+	Keys    uint64 `json:"keys"`
+	Expires uint64 `json:"expires"`
+}
+
+// Object describes the stored file beside the manifest.
+type Object struct {
+	Name        string   `json:"name"`        // file name in the snapshot's folder
+	Size        int64    `json:"size"`        // bytes as stored
+	SHA256      string   `json:"sha256"`      // hex, of the bytes as stored
+	Compression string   `json:"compression"` // CompressionZstd or CompressionNone
+	Encryption  string   `json:"encryption"`  // EncryptionNone
+	Recipients  []string `json:"recipients,omitempty"`
+}
+
+// SlotRange is a range of cluster hash slots, both ends included.
+type SlotRange struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
+}
+
+// Durations says where the time went, in seconds. Save and upload overlap.
+type Durations struct {
+	Save     float64 `json:"save_seconds"`      // the server's fork child, as seen by polling
+	Upload   float64 `json:"upload_seconds"`    // first byte to object complete
+	ReadBack float64 `json:"read_back_seconds"` // stored object read and compared
+	Total    float64 `json:"total_seconds"`     // up to the writing of the manifest
+}
+
+// ReadManifest reads and validates one manifest, never more than 1 MiB of it.
+// Errors carry status.ReasonCorrupt unless r itself failed.
+func ReadManifest(r io.Reader) (Manifest, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("read manifest: %w", err)
+	}
+	return ParseManifest(b)
+}
+
+// ParseManifest decodes and validates one manifest. Errors carry
+// status.ReasonCorrupt; that of a format from the future also wraps
+// ErrNewerFormat.
+func ParseManifest(b []byte) (Manifest, error) {
+	m, err := parseManifest(b)
+	if err == nil {
+		return m, nil
+	}
+	err = fmt.Errorf("manifest: %w", err)
+	if errors.Is(err, ErrNewerFormat) {
+		return Manifest{}, status.WithHint(status.ReasonCorrupt, hintUpgrade, err)
+	}
+	return Manifest{}, status.WithReason(status.ReasonCorrupt, err)
+}
+
+func parseManifest(b []byte) (Manifest, error) {
+	if len(b) > maxManifest {
+		return Manifest{}, fmt.Errorf("larger than %d bytes", maxManifest)
+	}
+	// The version decides how the rest is read, so it is read on its own: a
+	// future format may give any other field another type.
+	var head struct {
+		FormatVersion *int `json:"format_version"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return Manifest{}, fmt.Errorf("not a manifest: %w", err)
+	}
+	switch v := head.FormatVersion; {
+	case v == nil:
+		return Manifest{}, errors.New("format_version is missing")
+	case *v < 1:
+		return Manifest{}, fmt.Errorf("format_version %d is not valid", *v)
+	case *v > FormatVersion:
+		return Manifest{}, fmt.Errorf("format_version %d, this program knows up to %d: %w", *v, FormatVersion, ErrNewerFormat)
+	}
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Manifest{}, err
+	}
+	m.CreatedAt = m.CreatedAt.UTC()
+	return m, m.validate()
+}
+
+// Encode returns the manifest as indented JSON with a final newline. It refuses
+// to encode what ParseManifest would refuse to read.
+func (m Manifest) Encode() ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	b = append(b, '\n')
+	if len(b) > maxManifest {
+		return nil, fmt.Errorf("encode manifest: larger than %d bytes", maxManifest)
+	}
+	return b, nil
+}
+
+// validate names every missing or contradictory field, not only the first.
+func (m Manifest) validate() error {
+	var problems []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
+	}
+	check(m.FormatVersion == FormatVersion, "format_version is %d, want %d", m.FormatVersion, FormatVersion)
+
+	at, err := IDTime(m.ID)
+	check(err == nil, "id: %v", err)
+	check(ValidInstance(m.Instance) == nil, "instance %.80q is not valid", m.Instance)
+	check(!m.CreatedAt.IsZero(), "created_at is missing")
+	// Years outside these cannot be written as RFC 3339.
+	check(m.CreatedAt.Year() >= 0 && m.CreatedAt.Year() <= 9999, "created_at is out of range")
+	check(err != nil || m.CreatedAt.IsZero() || m.CreatedAt.Truncate(time.Second).Equal(at),
+		"created_at %s contradicts the id %s", m.CreatedAt.Format(time.RFC3339), m.ID)
+	check(m.Source != "", "source is missing")
+
+	check(m.Server.RunID != "", "server.run_id is missing")
+	check(m.Server.Role != "", "server.role is missing")
+	check(m.Server.Version != "", "server.redis_version is missing")
+
+	problems = append(problems, m.RDB.problems()...)
+	problems = append(problems, m.Object.problems()...)
+	if m.Object.Compression == CompressionNone && m.Object.Encryption == EncryptionNone {
+		check(m.Object.Size == m.RDB.Size, "object.size %d contradicts rdb.size %d: the object is neither compressed nor encrypted", m.Object.Size, m.RDB.Size)
+		check(m.Object.SHA256 == m.RDB.SHA256, "object.sha256 contradicts rdb.sha256: the object is neither compressed nor encrypted")
+	}
+
+	last := -1
+	for _, s := range m.Slots {
+		check(s.First > last && s.Last >= s.First && s.Last < 16384, "slots: range %d-%d is not valid or not in order", s.First, s.Last)
+		last = s.Last
+	}
+	d := m.Durations
+	check(min(d.Save, d.Upload, d.ReadBack, d.Total) >= 0, "durations: negative")
+	return errors.Join(problems...)
+}
+
+func (r RDB) problems() (problems []error) {
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
+	}
+	check(r.Version > 0, "rdb.version is missing")
+	check(r.Magic != "", "rdb.magic is missing")
+	check(r.Size > 0, "rdb.size is missing")
+	check(isHex(r.SHA256, 32), "rdb.sha256 is missing or not 64 hex digits")
+	check(isHex(r.CRC64, 8), "rdb.crc64 is missing or not 16 hex digits")
+	check(r.Expires <= r.Keys, "rdb.expires %d is more than rdb.keys %d", r.Expires, r.Keys)
+	check(r.Functions >= 0, "rdb.functions is negative")
+	var keys, expires uint64
+	last := -1
+	for _, db := range r.Databases {
+		check(db.Index > last, "rdb.databases: index %d is not valid or not in order", db.Index)
+		check(db.Expires <= db.Keys, "rdb.databases: %d expiring keys of %d in database %d", db.Expires, db.Keys, db.Index)
+		last, keys, expires = db.Index, keys+db.Keys, expires+db.Expires
+	}
+	check(keys == r.Keys, "rdb.keys is %d, but rdb.databases add up to %d", r.Keys, keys)
+	check(expires == r.Expires, "rdb.expires is %d, but rdb.databases add up to %d", r.Expires, expires)
+	check(r.Walked || len(r.Databases) == 0, "rdb.databases are given, but rdb.walked is false")
+	return problems
+}
+
+func (o Object) problems() (problems []error) {
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.Size > 0, "object.size is missing")
+	check(isHex(o.SHA256, 32), "object.sha256 is missing or not 64 hex digits")
+	known := true
+	switch o.Compression {
+	case CompressionZstd, CompressionNone:
+	case "":
+		check(false, "object.compression is missing")
+	default:
+		known = false
+		check(false, "object.compression %.80q is not known: %w", o.Compression, ErrNewerFormat)
+	}
+	switch o.Encryption {
+	case EncryptionNone:
+		check(len(o.Recipients) == 0, "object.recipients are given, but object.encryption is %q", EncryptionNone)
+	case "":
+		check(false, "object.encryption is missing")
+	default:
+		known = false
+		check(false, "object.encryption %.80q is not known: %w", o.Encryption, ErrNewerFormat)
+	}
+	if known {
+		check(o.Name == objectName(o.Compression), "object.name is %.80q, want %q with object.compression %q", o.Name, objectName(o.Compression), o.Compression)
+	} else {
+		check(o.Name != "" && o.Name == path.Base(o.Name) && !slices.Contains([]string{".", "..", manifestName}, o.Name), "object.name %.80q is not a file name", o.Name)
+	}
+	return problems
+}
+
+// objectName is the file name that goes with a compression.
+func objectName(compression string) string {
+	if compression == CompressionZstd {
+		return "dump.rdb.zst"
+	}
+	return "dump.rdb"
+}
+
+// isHex reports whether s is the lower-case hex form of n bytes.
+func isHex(s string, n int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == n && s == strings.ToLower(s)
+}
+
+// hexUint64 is the form of a CRC64 in a manifest: a JSON number of that size
+// would lose digits in most readers.
+func hexUint64(v uint64) string { return fmt.Sprintf("%016x", v) }

@@ -1,0 +1,201 @@
+// Package redis is everything that is said to redis-server. It is the only
+// importer of go-redis, and it gives every error a status.Reason.
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
+)
+
+// Options say how to reach a server.
+type Options struct {
+	// Network is tcp (the default) or unix.
+	Network string
+	// Addr is host:port, or the path of a unix socket.
+	Addr string
+	// Credentials is asked at every new connection, so that a password that
+	// rotates is picked up. Nil means no password. An empty user is the default
+	// user.
+	Credentials func() (user, password string, err error)
+	// TLS is asked at every new connection. Nil means no TLS.
+	TLS func() (*tls.Config, error)
+	// Timeout bounds the dial, and each write and read for which the context
+	// has no nearer deadline. The default is 5 s.
+	Timeout time.Duration
+	// Name is set by CLIENT SETNAME, so that CLIENT LIST tells who this is. May
+	// be empty.
+	Name string
+	// ReplyLimit is how many bytes one command or pipeline may bring back before
+	// the connection is closed. The default is 64 MiB.
+	ReplyLimit int64
+}
+
+// Client is one kept connection to one server. A call on a broken connection
+// dials again, once; nothing is retried after it was sent. Its methods may be
+// called from any goroutine; concurrent calls wait for each other.
+type Client struct {
+	db *goredis.Client
+}
+
+// New returns a client. It does not connect: the first call does.
+func New(o Options) *Client {
+	silence.Do(func() { goredis.SetLogger(noLog{}) })
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.ReplyLimit == 0 {
+		o.ReplyLimit = 64 << 20
+	}
+	network := o.Network
+	if network == "" {
+		network = "tcp"
+	}
+	opt := &goredis.Options{
+		Network: network,
+		Addr:    o.Addr,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return dial(ctx, o, network, addr)
+		},
+		ClientName: o.Name,
+		// RESP2: one shape of replies for every server version.
+		Protocol: 2,
+		// CLIENT SETINFO is an unknown command before 7.2 and would count as an
+		// error in the server's own statistics.
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		// Deadlines come from the caller, failures are reported, not repeated.
+		ContextTimeoutEnabled: true,
+		MaxRetries:            -1,
+		DialerRetries:         1,
+		DialTimeout:           o.Timeout,
+		ReadTimeout:           o.Timeout,
+		WriteTimeout:          o.Timeout,
+		PoolTimeout:           o.Timeout,
+		// One connection, kept: it survives maxclients and costs one AUTH.
+		PoolSize:         1,
+		MaxActiveConns:   1,
+		PipelinePoolSize: -1,
+		ConnMaxIdleTime:  -1,
+		ReadBufferSize:   16 << 10,
+		WriteBufferSize:  4 << 10,
+	}
+	if o.Credentials != nil {
+		opt.CredentialsProviderContext = func(context.Context) (string, string, error) { return o.Credentials() }
+	}
+	return &Client{db: goredis.NewClient(opt)}
+}
+
+// silence switches off go-redis' own log, a global of that package, once: what
+// it would print is in the errors that the callers report.
+var silence sync.Once
+
+type noLog struct{}
+
+func (noLog) Printf(context.Context, string, ...any) {}
+
+// Close closes the connection.
+func (c *Client) Close() error { return c.db.Close() }
+
+// Do sends one command and returns its reply: a string, an int64, nil or a
+// []any of these. An error reply is an error for which IsReply is true.
+func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
+	cmd := goredis.NewCmd(ctx, anys(args)...)
+	_ = c.db.Process(ctx, cmd)
+	v, err := reply(cmd)
+	return v, classify(args, err)
+}
+
+// Pipeline sends all commands in one write and returns their replies in order,
+// as Do does; an element is an error for a command that the server answered
+// with one. The second result is not nil only when the connection failed; then
+// there are no replies.
+func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
+	pipe := c.db.Pipeline()
+	out := make([]*goredis.Cmd, len(cmds))
+	for i, args := range cmds {
+		out[i] = pipe.Do(ctx, anys(args)...)
+	}
+	_, _ = pipe.Exec(ctx) // its error is that of the first command that has one
+	replies := make([]any, len(cmds))
+	for i, cmd := range out {
+		v, err := reply(cmd)
+		err = classify(cmds[i], err)
+		if err != nil && !IsReply(err) {
+			return nil, err
+		}
+		replies[i] = v
+		if err != nil {
+			replies[i] = err
+		}
+	}
+	return replies, nil
+}
+
+// Info sends INFO with the given sections and parses the reply. Several
+// sections in one command need Redis 7.0; none means the default ones.
+func (c *Client) Info(ctx context.Context, sections ...string) (info.Info, error) {
+	v, err := c.Do(ctx, append([]string{"INFO"}, sections...)...)
+	if err != nil {
+		return info.Info{}, err
+	}
+	text, ok := v.(string)
+	if !ok {
+		return info.Info{}, unexpected("INFO", v)
+	}
+	return info.Parse(text), nil
+}
+
+// ConfigGet returns the parameters that match any of the patterns. Several
+// patterns in one command need Redis 7.0.
+func (c *Client) ConfigGet(ctx context.Context, patterns ...string) (map[string]string, error) {
+	v, err := c.Do(ctx, append([]string{"CONFIG", "GET"}, patterns...)...)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok || len(list)%2 != 0 {
+		return nil, unexpected("CONFIG GET", v)
+	}
+	out := make(map[string]string, len(list)/2)
+	for i := 0; i < len(list); i += 2 {
+		name, ok1 := list[i].(string)
+		value, ok2 := list[i+1].(string)
+		if !ok1 || !ok2 {
+			return nil, unexpected("CONFIG GET", v)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// ConfigSet sets parameters, given as name, value, name, value … in one command.
+// From Redis 7.0 on that is all or nothing; before, only one pair is accepted.
+func (c *Client) ConfigSet(ctx context.Context, pairs ...string) error {
+	_, err := c.Do(ctx, append([]string{"CONFIG", "SET"}, pairs...)...)
+	return err
+}
+
+func anys(args []string) []any {
+	out := make([]any, len(args))
+	for i, a := range args {
+		out[i] = a
+	}
+	return out
+}
+
+// reply returns the value of a finished command; a nil reply is no error.
+func reply(cmd *goredis.Cmd) (any, error) {
+	v, err := cmd.Result()
+	if err == goredis.Nil {
+		return nil, nil
+	}
+	return v, err
+}

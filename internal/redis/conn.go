@@ -1,0 +1,79 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
+
+var (
+	errCredentials = errors.New("read credentials")
+	errTLSFiles    = errors.New("read TLS files")
+	errHandshake   = errors.New("TLS handshake")
+)
+
+// CredentialsError marks an error of Options.Credentials as one of reading a file.
+func CredentialsError(err error) error { return fmt.Errorf("%w: %w", errCredentials, err) }
+
+// dial connects and, where asked for, shakes hands, within o.Timeout.
+func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	d := net.Dialer{Timeout: o.Timeout}
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if o.TLS != nil {
+		cfg, err := o.TLS()
+		if err != nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("%w: %w", errTLSFiles, err)
+		}
+		if cfg.ServerName == "" && network == "tcp" {
+			cfg = cfg.Clone()
+			cfg.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		t := tls.Client(c, cfg)
+		if err := t.HandshakeContext(ctx); err != nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("%w: %w", errHandshake, err)
+		}
+		c = t
+	}
+	return &conn{Conn: c, limit: o.ReplyLimit}, nil
+}
+
+// conn watches what the server sends. A server beyond maxclients says so
+// unasked and hangs up; without a look at the first bytes that would be no more
+// than an end of file. A peer that sends without end is cut off.
+type conn struct {
+	net.Conn
+	limit int64
+	got   int64 // bytes since the last write
+	begun bool  // something was read
+}
+
+// Write sends a request, which opens a new allowance for the reply.
+func (c *conn) Write(p []byte) (int, error) {
+	c.got = 0
+	return c.Conn.Write(p)
+}
+
+// Read returns what the server sent.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.begun && n > 0 {
+		c.begun = true
+		if bytes.HasPrefix(p[:n], []byte("-"+errMaxClients.Error())) {
+			return 0, errMaxClients
+		}
+	}
+	if c.got += int64(n); c.got > c.limit {
+		return 0, errReplyLimit
+	}
+	return n, err
+}

@@ -1,0 +1,83 @@
+// Package testenv runs the real servers that the tests talk to: redis-server,
+// an S3 server, and what stands between. Everything it starts listens on
+// loopback, lives in a temporary directory of the test and ends with it. A
+// missing program fails the test: nothing is skipped.
+package testenv
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// Eventually calls check every 10 ms until it returns nil. When it still fails
+// after timeout, the test fails with the last error.
+func Eventually(tb testing.TB, timeout time.Duration, check func() error) {
+	tb.Helper()
+	deadline := time.Now().Add(timeout)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("not within %s: %v", timeout, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Program returns the path of a program: in bin/ of this repository, or in PATH.
+func Program(tb testing.TB, name, install string) string {
+	tb.Helper()
+	if p := filepath.Join(Root(tb), "bin", name); isFile(p) {
+		return p
+	}
+	p, err := exec.LookPath(name)
+	if err != nil {
+		tb.Fatalf("%s is not installed: %s", name, install)
+	}
+	return p
+}
+
+// Root returns the directory of go.mod.
+func Root(tb testing.TB) string {
+	tb.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		tb.Fatal("the test binary was built without file names")
+	}
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
+}
+
+// FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+func FreePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// reachable returns a check for Eventually that is content when addr accepts.
+func reachable(addr string) func() error {
+	return func() error {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err != nil {
+			return fmt.Errorf("dial %s: %w", addr, err)
+		}
+		return c.Close()
+	}
+}

@@ -62,7 +62,14 @@ func New(o Options) *Client {
 		Network: network,
 		Addr:    o.Addr,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dial(ctx, o, network, addr)
+			c, err := dial(ctx, o, network, addr)
+			if err != nil {
+				// The pool answers with a remembered dial error, and dials behind
+				// the caller's back, once a dial failed. A connection that fails at
+				// its first use keeps every call's error its own and new.
+				return failed{err: err}, nil
+			}
+			return c, nil
 		},
 		ClientName: o.Name,
 		// RESP2: one shape of replies for every server version.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 )
 
 var (
@@ -77,3 +78,15 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// failed stands for a connection that could not be made: each use returns why.
+type failed struct{ err error }
+
+func (f failed) Read([]byte) (int, error)         { return 0, f.err }
+func (f failed) Write([]byte) (int, error)        { return 0, f.err }
+func (f failed) Close() error                     { return nil }
+func (f failed) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (f failed) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (f failed) SetDeadline(time.Time) error      { return nil }
+func (f failed) SetReadDeadline(time.Time) error  { return nil }
+func (f failed) SetWriteDeadline(time.Time) error { return nil }

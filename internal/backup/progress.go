@@ -1,0 +1,30 @@
+package backup
+
+// Phase is what a snapshot or its verification is doing.
+type Phase string
+
+// The phases, in their order.
+const (
+	PhaseWait     Phase = "waiting"      // for another save of the server to end
+	PhaseSave     Phase = "saving"       // the server writes, the sidecar reads, checks and uploads
+	PhaseUpload   Phase = "uploading"    // the save is over, the rest is on its way
+	PhaseReadBack Phase = "reading back" // the stored object is read and compared
+	PhasePublish  Phase = "publishing"   // the manifest
+	PhaseVerify   Phase = "verifying"    // Verify
+)
+
+// Progress is how far a snapshot or a verification is.
+type Progress struct {
+	Phase Phase `json:"phase"`
+	Plain int64 `json:"plain_bytes"` // of the RDB, so far
+
+	// Stored is the bytes sent to the store so far, or in PhaseReadBack and
+	// PhaseVerify received from it.
+	Stored int64 `json:"stored_bytes"`
+
+	// Total is the size at which the phase is complete: of Plain while saving,
+	// there only an estimate that may be passed; otherwise of Stored, exact. 0
+	// means unknown.
+	Total int64  `json:"total_bytes"`
+	Keys  uint64 `json:"keys"` // the server held when the save began; in Verify those of the manifest
+}

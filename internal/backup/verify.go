@@ -1,0 +1,190 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// maxWindow bounds the memory that decompression takes, whatever the stored
+// object asks for. What this program writes needs a fraction of it.
+const maxWindow = 8 << 20
+
+// Verify downloads one snapshot and checks everything its manifest says: size
+// and SHA-256 of the stored bytes, size and SHA-256 of the RDB, the RDB's own
+// structure and checksum, versions and key counts. progress may be nil; it is
+// called from this goroutine, often.
+//
+// The error carries status.ReasonCorrupt when the snapshot is damaged, the
+// store's reason when it could not be read.
+func (c *Catalogue) Verify(ctx context.Context, id string, progress func(Progress)) (Manifest, error) {
+	m, err := c.Get(ctx, id)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("verify: %w", err)
+	}
+	seen := func(stored, plain int64) {
+		if progress != nil {
+			progress(Progress{Phase: PhaseVerify, Stored: stored, Plain: plain, Total: m.Object.Size, Keys: m.RDB.Keys})
+		}
+	}
+	if err := c.readVerified(ctx, m, io.Discard, seen); err != nil {
+		return m, fmt.Errorf("verify: %w", err)
+	}
+	return m, nil
+}
+
+// readVerified writes the plain RDB of a snapshot to w and checks all of it
+// against the manifest on the way. What was written is to be trusted only once
+// it has returned nil. seen is told the stored and plain bytes so far; it may be
+// nil.
+//
+// An error of w or of the store is returned with its own reason; for data that
+// is not what the manifest says it carries status.ReasonCorrupt.
+func (c *Catalogue) readVerified(ctx context.Context, m Manifest, w io.Writer, seen func(stored, plain int64)) error {
+	body, size, err := c.Open(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if size != m.Object.Size {
+		return damaged(m.ID, fmt.Errorf("the stored object has %d bytes, its manifest says %d", size, m.Object.Size))
+	}
+	return readVerified(ctx, m, body, w, seen)
+}
+
+func readVerified(ctx context.Context, m Manifest, body io.Reader, w io.Writer, seen func(stored, plain int64)) error {
+	stored := newTap(body, nil, nil)
+	decompressed, closer, err := decompress(m.Object.Compression, stored)
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", m.ID, err)
+	}
+	defer closer()
+	var plain *tap
+	plain = newTap(decompressed, w, func() {
+		if seen != nil {
+			seen(stored.n, plain.n)
+		}
+	})
+
+	summary, err := rdb.Scan(plain)
+	if err == nil {
+		var beyond int64
+		if beyond, err = io.Copy(io.Discard, plain); err == nil && beyond > 0 {
+			err = fmt.Errorf("%d bytes beyond the end of the RDB", beyond)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
+	case stored.err != nil:
+		return fmt.Errorf("snapshot %s: %w", m.ID, stored.err)
+	case plain.err != nil && !errors.Is(plain.err, errDecompress):
+		return plain.err // of w
+	case err != nil:
+		return damaged(m.ID, err)
+	}
+	return damaged(m.ID, errors.Join(
+		differs("stored bytes", m.Object.Size, stored.n),
+		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
+		differs("bytes of the RDB", m.RDB.Size, plain.n),
+		differs("sha256 of the RDB", m.RDB.SHA256, plain.sha256()),
+		sameRDB(m.RDB, summary),
+	))
+}
+
+// sameRDB compares what the walk over the RDB found with what the manifest says.
+// An RDB that either side could not walk has no counts to compare.
+func sameRDB(want RDB, s rdb.Summary) error {
+	got := describeRDB(s)
+	err := errors.Join(
+		differs("RDB version", want.Version, got.Version),
+		differs("magic", want.Magic, got.Magic),
+		differs("crc64", want.CRC64, got.CRC64),
+	)
+	if !want.Walked || !got.Walked {
+		return err
+	}
+	err = errors.Join(err,
+		differs("keys", want.Keys, got.Keys),
+		differs("keys with a time to live", want.Expires, got.Expires),
+		differs("function libraries", want.Functions, got.Functions),
+	)
+	if !slices.Equal(want.Databases, got.Databases) {
+		err = errors.Join(err, errors.New("keys per database are not as in the manifest"))
+	}
+	return err
+}
+
+// describeRDB is the manifest's form of a walk; size and sum are for the caller.
+func describeRDB(s rdb.Summary) RDB {
+	r := RDB{
+		Version:     s.Version,
+		Magic:       s.Magic,
+		CRC64:       hexUint64(s.CRC64),
+		Checksummed: s.Checksum != 0,
+		Walked:      s.Walked,
+		Functions:   s.Functions,
+		Modules:     s.Modules,
+	}
+	if !s.Walked {
+		return r
+	}
+	for _, db := range s.Databases {
+		r.Databases = append(r.Databases, Database{Index: db.Index, Keys: db.Keys, Expires: db.Expires})
+		r.Keys += db.Keys
+		r.Expires += db.Expires
+	}
+	return r
+}
+
+func differs[T comparable](what string, want, got T) error {
+	if want == got {
+		return nil
+	}
+	return fmt.Errorf("%s: %v, the manifest says %v", what, got, want)
+}
+
+// damaged marks err as damage of a snapshot; nil stays nil.
+func damaged(id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return status.WithHint(status.ReasonCorrupt, "this snapshot cannot be restored: take another one, and look for what altered the store",
+		fmt.Errorf("snapshot %s is damaged: %w", id, err))
+}
+
+// errDecompress marks the errors of the decompressor.
+var errDecompress = errors.New("decompress")
+
+// decompress returns the plain bytes of r. Its errors wrap errDecompress. The
+// returned function releases what it holds.
+func decompress(compression string, r io.Reader) (io.Reader, func(), error) {
+	switch compression {
+	case CompressionNone:
+		return r, func() {}, nil
+	case CompressionZstd:
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errDecompress, err)
+		}
+		return decompressor{d}, d.Close, nil
+	}
+	return nil, nil, fmt.Errorf("%w: %q is not known", errDecompress, compression)
+}
+
+type decompressor struct{ d *zstd.Decoder }
+
+func (d decompressor) Read(p []byte) (int, error) {
+	n, err := d.d.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errDecompress, err)
+	}
+	return n, err
+}

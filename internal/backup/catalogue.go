@@ -111,6 +111,17 @@ func (c *Catalogue) IDs(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
+// reachable asks the store for as little as shows that it is there and that its
+// catalogue can be read.
+func (c *Catalogue) reachable(ctx context.Context) error {
+	enough := errors.New("enough")
+	err := c.store.List(ctx, c.prefix(), func(string, int64, time.Time) error { return enough })
+	if err != nil && !errors.Is(err, enough) {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	return nil
+}
+
 // split takes a key apart; ok is false for what is not in a snapshot's folder.
 func (c *Catalogue) split(key string) (id, name string, ok bool) {
 	rest, ok := strings.CutPrefix(key, c.prefix())

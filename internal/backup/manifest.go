@@ -70,6 +70,7 @@ type Server struct {
 	Role              string `json:"role"`           // "master" or "slave", as Redis says it
 	Mode              string `json:"mode,omitempty"` // "standalone" or "cluster"
 	Version           string `json:"redis_version"`
+	NodeID            string `json:"node_id,omitempty"` // in a cluster only
 	ReplicationID     string `json:"replication_id,omitempty"`
 	ReplicationOffset int64  `json:"replication_offset"` // bytes; just before the save began
 }

@@ -1,5 +1,7 @@
 package backup
 
+import "time"
+
 // Phase is what a snapshot or its verification is doing.
 type Phase string
 
@@ -27,4 +29,36 @@ type Progress struct {
 	// means unknown.
 	Total int64  `json:"total_bytes"`
 	Keys  uint64 `json:"keys"` // the server held when the save began; in Verify those of the manifest
+}
+
+// reporter hands progress on, not too often. It is used from one goroutine.
+type reporter struct {
+	fn   func(Progress) // may be nil
+	p    Progress
+	last time.Time
+}
+
+func newReporter(fn func(Progress)) *reporter { return &reporter{fn: fn} }
+
+// phase begins a phase; it is always reported.
+func (r *reporter) phase(phase Phase, total int64) {
+	r.p.Phase, r.p.Total = phase, total
+	r.send(time.Now())
+}
+
+func (r *reporter) keys(n uint64) { r.p.Keys = n }
+
+func (r *reporter) bytes(plain, stored int64) {
+	const interval = 200 * time.Millisecond
+	r.p.Plain, r.p.Stored = plain, stored
+	if now := time.Now(); now.Sub(r.last) >= interval {
+		r.send(now)
+	}
+}
+
+func (r *reporter) send(now time.Time) {
+	r.last = now
+	if r.fn != nil {
+		r.fn(r.p)
+	}
 }

@@ -1,0 +1,108 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// child watches the fork child of one save from the outside.
+type child struct {
+	gone chan struct{} // closed when it does not run any more, or is not to be learnt about
+	err  error         // why it is not to be learnt about; valid once gone
+	ok   bool          // the server's verdict: rdb_last_bgsave_status; valid once gone
+}
+
+// watchChild asks the server from time to time whether the child of s still
+// runs, until it does not, or ctx ends. The caller waits for gone.
+func watchChild(ctx context.Context, redis Redis, s *save) *child {
+	const (
+		first    = 10 * time.Millisecond
+		last     = 150 * time.Millisecond
+		patience = 30 * time.Second // with a server that does not answer
+	)
+	c := &child{gone: make(chan struct{})}
+	go func() {
+		defer close(c.gone)
+		answered := time.Now()
+		for interval := first; ; interval = min(2*interval, last) {
+			if c.err = sleep(ctx, interval); c.err != nil {
+				return
+			}
+			in, err := askInfo(ctx, redis, "persistence")
+			switch {
+			case err == nil:
+				answered = time.Now()
+				if !s.running(in) {
+					c.ok = in.Get("rdb_last_bgsave_status") == "ok"
+					return
+				}
+			case ctx.Err() != nil:
+				c.err = context.Cause(ctx)
+				return
+			case time.Since(answered) > patience:
+				c.err = fmt.Errorf("during the save: %w", err)
+				return
+			}
+		}
+	}()
+	return c
+}
+
+// follower reads a file that a child still writes. It ends with io.EOF only when
+// the child is gone and everything it wrote was read.
+type follower struct {
+	f     *os.File
+	child *child
+	done  <-chan struct{} // ends the waiting
+	cause func() error    // why done was closed
+}
+
+func (r *follower) Read(p []byte) (int, error) {
+	const interval = 15 * time.Millisecond
+	var timer *time.Timer
+	for gone := false; ; {
+		n, err := r.f.Read(p)
+		if n > 0 || err == nil && len(p) == 0 {
+			return n, nil
+		}
+		if err != nil && err != io.EOF {
+			return 0, status.WithReason(status.ReasonFile, err)
+		}
+		if gone {
+			if r.child.err != nil {
+				return 0, r.child.err
+			}
+			return 0, io.EOF
+		}
+		if timer == nil {
+			timer = time.NewTimer(interval)
+			defer timer.Stop()
+		} else {
+			timer.Reset(interval)
+		}
+		select {
+		case <-r.child.gone:
+			gone = true // it may have written since the last read
+		case <-r.done:
+			return 0, r.cause()
+		case <-timer.C:
+		}
+	}
+}
+
+// sleep waits for d, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

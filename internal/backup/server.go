@@ -1,0 +1,249 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Redis is the server that snapshots are taken of. Replies are strings, int64,
+// nil and []any of these; every error carries a status reason.
+//
+// A user with few rights needs INFO, BGSAVE, CONFIG GET and, in a cluster,
+// CLUSTER NODES.
+type Redis interface {
+	// Do sends one command.
+	Do(ctx context.Context, args ...string) (any, error)
+	// Pipeline sends all commands in one write. An element of the result is an
+	// error when the server answered that command with one; the second result
+	// is not nil only when the connection failed.
+	Pipeline(ctx context.Context, cmds ...[]string) ([]any, error)
+}
+
+// callTimeout bounds one exchange with the server.
+const callTimeout = 10 * time.Second
+
+// facts is what a save needs to know of the server before it begins.
+type facts struct {
+	info       info.Info // default sections
+	dir        string    // its data directory, as mounted here
+	dbfilename string
+	savePoints bool // saves by itself, so a failed save stops writes; see stop-writes-on-bgsave-error
+}
+
+// learn asks the server for its facts. dataDir, if not empty, is where its data
+// directory is mounted here.
+func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
+	replies, err := pipeline(ctx, redis,
+		[]string{"INFO"},
+		[]string{"CONFIG", "GET", "dir"},
+		[]string{"CONFIG", "GET", "dbfilename"},
+		[]string{"CONFIG", "GET", "save"},
+	)
+	if err != nil {
+		return facts{}, err
+	}
+	in, err := infoReply(replies[0])
+	if err != nil {
+		return facts{}, err
+	}
+	f := facts{info: in, dir: dataDir, dbfilename: "dump.rdb"}
+	if in.Get("redis_mode") == "sentinel" {
+		return facts{}, status.WithHint(status.ReasonRejected, "redis.addr must name the redis-server that holds the data", errors.New("the server is a Sentinel: it holds no data"))
+	}
+	if in.Get("loading") == "1" {
+		return facts{}, status.WithReason(status.ReasonLoading, errors.New("the server is still loading its data"))
+	}
+	if f.dir == "" {
+		if f.dir, err = configReply(replies[1]); err != nil {
+			return facts{}, status.WithHint(status.ReasonOf(err), "allow CONFIG GET to the sidecar's user, or set backup.data-dir to where the server's data directory is mounted",
+				fmt.Errorf("where does the server keep its data: %w", err))
+		}
+	}
+	// These two are known better than guessed, but a server that does not tell
+	// can be backed up all the same.
+	if name, err := configReply(replies[2]); err == nil && name == filepath.Base(name) {
+		f.dbfilename = name
+	}
+	if points, err := configReply(replies[3]); err == nil {
+		f.savePoints = points != ""
+	}
+	return f, checkDir(f.dir)
+}
+
+// checkDir makes sure that the server's data directory can be looked into.
+func checkDir(dir string) error {
+	const hint = "mount the volume with the server's data into the sidecar at the same path, or set backup.data-dir to where it is mounted"
+	d, err := os.Open(dir)
+	if err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return status.WithHint(status.ReasonFile, hintUser, fmt.Errorf("data directory of the server: %w", err))
+		}
+		return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
+	}
+	defer d.Close()
+	st, err := d.Stat()
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("%s is not a directory", dir)
+	}
+	if err != nil {
+		return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
+	}
+	return nil
+}
+
+func (f facts) hintDir() string {
+	return fmt.Sprintf("is %s the data directory of this server? set backup.data-dir to where it is mounted in the sidecar", f.dir)
+}
+
+const hintUser = "run the sidecar as the user that redis-server runs as (runAsUser): its files are often readable by itself only"
+
+// checkRole decides whether this server is the one to take snapshots of.
+func (f facts) checkRole(want Role) error {
+	role := f.info.Get("role")
+	switch {
+	case want == RoleMaster && role != "master":
+		return fmt.Errorf("%w: it is a replica, snapshots are taken of the master", ErrStandby)
+	case want == RoleReplica && role != "slave":
+		return fmt.Errorf("%w: it is a master, snapshots are taken of replicas", ErrStandby)
+	}
+	// A replica without its master may have old data, part of it or none. Such a
+	// snapshot would become the latest.
+	if role == "slave" && f.info.Get("master_link_status") != "up" {
+		return status.WithHint(status.ReasonMasterDown, "mend the replication first, or take snapshots of the master: backup.role",
+			errors.New("this replica is not connected to its master: its data may be old or incomplete"))
+	}
+	return nil
+}
+
+// rdbEstimate guesses the size of the next RDB in bytes. It is there to draw
+// progress and to refuse a save that would fill the disk, not to be right.
+func (f facts) rdbEstimate() int64 {
+	var last int64
+	if st, err := os.Stat(filepath.Join(f.dir, f.dbfilename)); err == nil {
+		last = st.Size()
+	}
+	// The last file says nothing when it was written long ago by a server that
+	// was empty. An RDB is rarely smaller than half of what the data takes in
+	// memory.
+	dataset, _ := f.info.Int("used_memory_dataset")
+	return max(last, dataset/2)
+}
+
+// checkSpaceFor refuses a save that is likely to fill the disk: it would fail,
+// and with save points set the server would then refuse writes.
+func (f facts) checkSpaceFor(estimate int64) error {
+	available, err := availableBytes(f.dir)
+	if err != nil {
+		return status.WithReason(status.ReasonFile, fmt.Errorf("free space of %s: %w", f.dir, err))
+	}
+	if need := estimate + estimate/5; available < need {
+		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file",
+			fmt.Errorf("%s has %s free, the save needs about %s", f.dir, formatBytes(available), formatBytes(need)))
+	}
+	return nil
+}
+
+// busy names the child process that keeps the server from saving; "" when there
+// is none. A diskless sync of a replica counts as a save.
+func busy(in info.Info) string {
+	for _, child := range []struct{ field, name string }{
+		{"rdb_bgsave_in_progress", "a save or the sync of a replica"},
+		{"aof_rewrite_in_progress", "a rewrite of the append-only file"},
+		{"module_fork_in_progress", "a child of a module"},
+	} {
+		if in.Get(child.field) == "1" {
+			return child.name
+		}
+	}
+	return ""
+}
+
+// keyCount is what INFO keyspace adds up to.
+type keyCount struct{ keys, expires uint64 }
+
+// countKeys adds up lines such as db0:keys=3,expires=1,avg_ttl=0.
+func countKeys(in info.Info) (c keyCount) {
+	for name, value := range in.Section("keyspace") {
+		if !strings.HasPrefix(name, "db") {
+			continue
+		}
+		for pair := range strings.SplitSeq(value, ",") {
+			k, v, _ := strings.Cut(pair, "=")
+			n, err := strconv.ParseUint(v, 10, 64)
+			if err != nil {
+				continue
+			}
+			switch k {
+			case "keys":
+				c.keys += n
+			case "expires":
+				c.expires += n
+			}
+		}
+	}
+	return c
+}
+
+func pipeline(ctx context.Context, redis Redis, cmds ...[]string) ([]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return redis.Pipeline(ctx, cmds...)
+}
+
+// askInfo sends one INFO.
+func askInfo(ctx context.Context, redis Redis, section string) (info.Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := redis.Do(ctx, "INFO", section)
+	if err != nil {
+		return info.Info{}, err
+	}
+	return infoReply(reply)
+}
+
+func infoReply(reply any) (info.Info, error) {
+	switch reply := reply.(type) {
+	case error:
+		return info.Info{}, reply
+	case string:
+		return info.Parse(reply), nil
+	}
+	return info.Info{}, status.WithReason(status.ReasonProtocol, fmt.Errorf("INFO: unexpected reply of type %T", reply))
+}
+
+// configReply returns the value in the reply to CONFIG GET of one parameter.
+func configReply(reply any) (string, error) {
+	switch reply := reply.(type) {
+	case error:
+		return "", reply
+	case []any:
+		if len(reply) == 2 {
+			if value, ok := reply[1].(string); ok {
+				return value, nil
+			}
+		}
+	}
+	return "", status.WithReason(status.ReasonProtocol, errors.New("CONFIG GET: unexpected reply"))
+}
+
+// formatBytes is for messages: 1.5 GiB.
+func formatBytes(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, unit := float64(n)/1024, 0
+	for f >= 1024 && unit < len(units)-1 {
+		f, unit = f/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[unit])
+}

@@ -1,0 +1,381 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Role says of which server snapshots are taken.
+type Role string
+
+// The roles. A Snapshotter beside a server of another role takes none and
+// returns ErrStandby.
+const (
+	RoleAny     Role = "any"
+	RoleMaster  Role = "master"
+	RoleReplica Role = "replica"
+)
+
+// ErrStandby is wrapped by the error for a server that has not the wanted role:
+// nothing is wrong, another pod takes the snapshots.
+var ErrStandby = errors.New("no snapshot is taken of this server")
+
+// SnapshotOptions say of what snapshots are taken and how.
+type SnapshotOptions struct {
+	Instance string // see ValidInstance
+	Pod      string // for the id and the manifest
+	Tool     string // program and version, for the manifest
+	Role     Role   // "" is RoleAny
+
+	// DataDir is where the server's data directory is mounted here. "" means
+	// where the server says it is: the same path in both containers.
+	DataDir string
+
+	// BusyTimeout is how long another save, a rewrite or the sync of a replica
+	// may keep the server from saving. The default is 15 minutes.
+	BusyTimeout time.Duration
+	// StallTimeout is how long nothing at all may move, neither the save nor the
+	// store. It does not bound the whole. The default is 10 minutes.
+	StallTimeout time.Duration
+
+	Log *slog.Logger // nil: no log
+}
+
+// Snapshotter takes snapshots of one server. One at a time: the server runs one
+// child at a time anyway.
+type Snapshotter struct {
+	opts      SnapshotOptions
+	redis     Redis
+	catalogue *Catalogue
+	log       *slog.Logger
+}
+
+// NewSnapshotter returns a Snapshotter; the error is about opts.
+func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotter, error) {
+	catalogue, err := NewCatalogue(store, opts.Instance)
+	if err != nil {
+		return nil, err
+	}
+	switch opts.Role {
+	case "":
+		opts.Role = RoleAny
+	case RoleAny, RoleMaster, RoleReplica:
+	default:
+		return nil, fmt.Errorf("role %q is none of %s, %s, %s", opts.Role, RoleAny, RoleMaster, RoleReplica)
+	}
+	if opts.BusyTimeout == 0 {
+		opts.BusyTimeout = 15 * time.Minute
+	}
+	if opts.StallTimeout == 0 {
+		opts.StallTimeout = 10 * time.Minute
+	}
+	log := opts.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Snapshotter{opts: opts, redis: redis, catalogue: catalogue, log: log}, nil
+}
+
+// Catalogue returns the catalogue that snapshots are put in.
+func (s *Snapshotter) Catalogue() *Catalogue { return s.catalogue }
+
+// Snapshot takes one snapshot and returns its manifest when it is stored, read
+// back and published. The data is of a moment between the call and the return,
+// see Manifest.CreatedAt. progress may be nil; it is called a few times a second,
+// never twice at the same time.
+//
+// After an error there is no new snapshot in the catalogue. Nothing but an
+// object without a manifest can stay in the store, and only if the store refuses
+// to delete it.
+func (s *Snapshotter) Snapshot(ctx context.Context, progress func(Progress)) (Manifest, error) {
+	r := &run{Snapshotter: s, began: time.Now(), report: newReporter(progress)}
+	m, err := r.do(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = status.WithReason(status.ReasonCanceled, err)
+		}
+		return Manifest{}, fmt.Errorf("snapshot: %w", err)
+	}
+	return m, nil
+}
+
+// run is one call of Snapshot.
+type run struct {
+	*Snapshotter
+	began  time.Time
+	report *reporter
+	facts  facts
+}
+
+func (r *run) do(ctx context.Context) (Manifest, error) {
+	r.report.phase(PhaseWait, 0)
+	var err error
+	if r.facts, err = learn(ctx, r.redis, r.opts.DataDir); err != nil {
+		return Manifest{}, err
+	}
+	if err := r.facts.checkRole(r.opts.Role); err != nil {
+		return Manifest{}, err
+	}
+	place, err := learnCluster(ctx, r.redis, r.facts.info)
+	if err != nil {
+		return Manifest{}, err
+	}
+	// A store that is not there is better noticed before the server forks.
+	if err := r.catalogue.reachable(ctx); err != nil {
+		return Manifest{}, err
+	}
+	estimate := r.facts.rdbEstimate()
+	s, err := r.save(ctx, estimate)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer s.close()
+	m := Manifest{
+		FormatVersion: FormatVersion,
+		ID:            NewID(s.created, r.opts.Pod),
+		Instance:      r.opts.Instance,
+		CreatedAt:     s.created,
+		Tool:          r.opts.Tool,
+		Source:        SourceBGSave,
+		Server:        describeServer(r.opts.Pod, s, place),
+		Slots:         place.slots,
+	}
+	if err := r.store(ctx, s, estimate, &m); err != nil {
+		r.cleanUp(ctx, m.ID)
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// save has the server save and returns the save with its file open.
+func (r *run) save(ctx context.Context, estimate int64) (*save, error) {
+	const tries = 3
+	source := bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, log: r.log}
+	for try := 1; ; try++ {
+		s, err := source.start(ctx, estimate)
+		if !errors.Is(err, errNotSeen) {
+			return s, err
+		}
+		if try == tries {
+			return nil, status.WithHint(status.ReasonSave, r.facts.hintDir(), fmt.Errorf("%w in %s, %d times", err, r.facts.dir, tries))
+		}
+		r.log.Debug("saving again", "error", err)
+	}
+}
+
+// store reads the save to its end, checks it, uploads it, reads that back and
+// publishes it. It completes m.
+func (r *run) store(ctx context.Context, s *save, estimate int64, m *Manifest) error {
+	ctx, timer, stop := withStallTimer(ctx, r.opts.StallTimeout)
+	child := watchChild(ctx, r.redis, s)
+	defer func() {
+		stop()
+		<-child.gone
+	}()
+
+	r.report.keys(s.after.keys)
+	r.report.phase(PhaseSave, estimate)
+	m.Object.Name = objectName(CompressionZstd)
+	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), timer)
+	if err != nil {
+		return err
+	}
+	if m.RDB, err = r.read(ctx, s, child, up, timer); err != nil {
+		if storeErr := up.abort(err); storeErr != nil {
+			err = storeErr
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // what the others failed of
+		}
+		return err
+	}
+	saved := time.Now()
+
+	r.report.phase(PhaseUpload, 0)
+	if m.Object, err = up.commit(); err != nil {
+		return stalled(ctx, fmt.Errorf("upload: %w", err))
+	}
+	uploaded := time.Now()
+
+	timer.enterStore()
+	if err := r.readBack(ctx, *m, timer); err != nil {
+		return stalled(ctx, fmt.Errorf("read back: %w", err))
+	}
+	readBack := time.Now()
+
+	r.report.phase(PhasePublish, 0)
+	m.Durations = Durations{
+		Save:     seconds(saved.Sub(s.created)),
+		Upload:   seconds(uploaded.Sub(s.created)),
+		ReadBack: seconds(readBack.Sub(uploaded)),
+		Total:    seconds(readBack.Sub(r.began)),
+	}
+	return stalled(ctx, r.catalogue.publish(ctx, *m))
+}
+
+// stalled returns why ctx ended in place of an error that follows from it.
+func stalled(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// seconds keeps milliseconds.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// read reads the file of a save to its end through the walk and into the upload,
+// and makes sure that it is the snapshot that was asked for.
+func (r *run) read(ctx context.Context, s *save, child *child, up *upload, timer *stallTimer) (RDB, error) {
+	var plain *tap
+	plain = newTap(
+		&follower{f: s.f, child: child, done: ctx.Done(), cause: func() error { return context.Cause(ctx) }},
+		up,
+		func() {
+			timer.touch()
+			r.report.bytes(plain.n, up.n)
+		})
+	summary, err := rdb.Scan(plain)
+	if err != nil {
+		damage, ok := errors.AsType[*rdb.Error](err)
+		if ok && plain.err == nil && damage.Offset == plain.n {
+			return RDB{}, r.facts.cutOff(child, plain.n)
+		}
+		return RDB{}, err
+	}
+	// Scan has read to io.EOF, so the child is gone.
+	if !child.ok {
+		r.log.Warn("the server could not finish its own save, the snapshot is not affected", "rdb_last_bgsave_status", "err", "hint", "see the log of redis-server"+r.facts.hintMisconf())
+	}
+	out := describeRDB(summary)
+	out.Size, out.SHA256 = plain.n, plain.sha256()
+	return out, r.confirm(ctx, s, summary)
+}
+
+// cutOff explains a file that ends too early.
+func (f facts) cutOff(child *child, n int64) error {
+	if child.ok {
+		// The status stays "ok" when the server itself kills its child.
+		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
+			fmt.Errorf("the server stopped its save after %s", formatBytes(n)))
+	}
+	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken"+f.hintMisconf(),
+		fmt.Errorf("the save failed after %s", formatBytes(n)))
+}
+
+// confirm makes sure that an intact RDB is the one that was asked for.
+func (r *run) confirm(ctx context.Context, s *save, summary rdb.Summary) error {
+	const hint = "something else replaces the server's files, or writes to its data directory"
+	if text := summary.Aux["ctime"]; text != "" {
+		ctime, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || ctime < s.began.Unix()-1 { // one second: the child's clock is the coarse one
+			return status.WithHint(status.ReasonSave, hint, fmt.Errorf("the file is of an older save: ctime %.30q, asked at %d", text, s.began.Unix()))
+		}
+	}
+	if summary.Walked {
+		if err := plausible(summary.Keys(), s.before, s.after); err != nil {
+			return status.WithHint(status.ReasonSave, hint, err)
+		}
+	}
+	in, err := askInfo(ctx, r.redis, "server")
+	if err != nil {
+		return err
+	}
+	if id := in.Get("run_id"); id != s.runID {
+		return status.WithReason(status.ReasonSave, errors.New("the server was restarted during the save"))
+	}
+	return nil
+}
+
+// plausible compares the keys in an RDB with what the server counted around the
+// fork. That is exact today but for keys that expire meanwhile; one in a hundred
+// is left to future servers, so that a difference in counting is no outage of
+// all backups.
+func plausible(keys uint64, before, after keyCount) error {
+	least, most := min(before.keys, after.keys), max(before.keys, after.keys)
+	least -= min(least, max(before.expires, after.expires))
+	slack := most / 100
+	if keys+slack < least || keys > most+slack {
+		return fmt.Errorf("the file holds %d keys, the server held %d to %d when it began", keys, least, most)
+	}
+	return nil
+}
+
+// readBack reads the stored object and compares it with what was sent.
+func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := r.readBackOnce(ctx, m, timer)
+		if err == nil || ctx.Err() != nil || try == tries || status.ReasonOf(err) == status.ReasonVerify {
+			return err
+		}
+		r.log.Debug("reading back again", "error", err)
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *run) readBackOnce(ctx context.Context, m Manifest, timer *stallTimer) error {
+	r.report.phase(PhaseReadBack, m.Object.Size)
+	body, size, err := r.catalogue.store.Get(ctx, r.catalogue.ObjectKey(m))
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	var stored *tap
+	stored = newTap(body, nil, func() {
+		timer.touch()
+		r.report.bytes(m.RDB.Size, stored.n)
+	})
+	if size == m.Object.Size {
+		// One byte more than expected shows a longer object as well.
+		buf := make([]byte, 64<<10)
+		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(stored, size+1), buf); err != nil {
+			return err
+		}
+		size = stored.n
+	}
+	if size != m.Object.Size || stored.sha256() != m.Object.SHA256 {
+		return status.WithHint(status.ReasonVerify, "the store or something before it alters or truncates objects: nothing in it can be trusted until that is found",
+			fmt.Errorf("the store returns other bytes than were sent: %d of %d", size, m.Object.Size))
+	}
+	return nil
+}
+
+// cleanUp removes what a failed attempt has left, if the store lets it.
+func (r *run) cleanUp(ctx context.Context, id string) {
+	const timeout = 5 * time.Second // a pod that is told to end has not long
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	if err := r.catalogue.Delete(ctx, id); err != nil {
+		r.log.Debug("the remains of a failed snapshot stay until they are swept", "id", id, "error", err)
+	}
+}
+
+func describeServer(pod string, s *save, place clusterPlace) Server {
+	offset, _ := s.info.Int("master_repl_offset")
+	role := s.info.Get("role")
+	if role == "slave" {
+		// What it has applied, which can be less than it has received.
+		offset, _ = s.info.Int("slave_repl_offset")
+	}
+	return Server{
+		Pod:               pod,
+		RunID:             s.runID,
+		Role:              role,
+		Mode:              s.info.Get("redis_mode"),
+		Version:           s.info.Get("redis_version"),
+		NodeID:            place.nodeID,
+		ReplicationID:     s.info.Get("master_replid"),
+		ReplicationOffset: offset,
+	}
+}

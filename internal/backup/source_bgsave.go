@@ -1,0 +1,406 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// How a save is caught.
+//
+// INFO and LASTSAVE cannot tell whether one's own BGSAVE succeeded: the status
+// stays "ok" when FLUSHALL kills the child, and FLUSHALL or SAVE then write a
+// dump.rdb of their own. What can is the file that the child writes,
+// temp-<pid of the child>.rdb in the data directory. It is opened as soon as it
+// appears and read through that descriptor while it grows. Whatever happens to
+// names afterwards, the descriptor shows what that child wrote; a child that is
+// killed leaves a file without an end, which fails by itself.
+//
+// The child's pid is not told by the server, but other temporary files can be
+// told apart: SAVE and FLUSHALL write temp-<pid of the server>.rdb, the sync of a
+// replica temp-<time>.<pid>.rdb. And while a child runs the server starts no
+// other save; rdb_saves, which counts the starts, proves that none came between.
+//
+// A save of a few keys can be over before its file is opened. Then inotify has
+// seen the file being renamed to dump.rdb, and dump.rdb is taken if that was the
+// last rename to this name. If that cannot be shown either, another save is
+// tried.
+
+// errNotSeen is why a save is tried again: it was too quick to be caught.
+var errNotSeen = errors.New("the save was over before its file was seen")
+
+// errBusy is why a save waits: the server refused it, another child came first.
+var errBusy = errors.New("another child of the server runs")
+
+// bgsave makes the server save and catches the file.
+type bgsave struct {
+	redis       Redis
+	facts       facts
+	busyTimeout time.Duration
+	log         *slog.Logger
+}
+
+// save is one accepted BGSAVE.
+type save struct {
+	f       *os.File  // what the child writes or wrote; nil until found
+	info    info.Info // default sections, just before it
+	created time.Time // when the server confirmed it, UTC
+	began   time.Time // not after the moment whose data it holds, by the server's clock
+	before  keyCount  // around the fork, nothing comes between
+	after   keyCount
+	runID   string
+	saves   string // rdb_saves, this one included; "" before Redis 7.0
+}
+
+// close releases the file.
+func (s *save) close() {
+	if s.f != nil {
+		s.f.Close() // only read from
+	}
+}
+
+// start waits until no child of the server runs, has it save, and finds the file
+// of that save. The error is errNotSeen when it did not find it; the save may
+// then be over or not.
+func (b *bgsave) start(ctx context.Context, estimate int64) (*save, error) {
+	deadline := time.Now().Add(b.busyTimeout)
+	watch, err := watchDir(b.facts.dir)
+	if err != nil {
+		b.log.Debug("polling the data directory", "error", err)
+	} else {
+		defer watch.close()
+	}
+	for {
+		idle, err := b.waitIdle(ctx, deadline)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.facts.checkSpaceFor(estimate); err != nil {
+			return nil, err
+		}
+		old, err := b.tempFiles("")
+		if err != nil {
+			return nil, err
+		}
+		// From here on every event is of a save that began after idle was asked.
+		if watch != nil && watch.drain() != nil {
+			watch = nil
+		}
+		s, err := b.command(ctx)
+		if errors.Is(err, errBusy) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s.info.Get("rdb_saves") != idle.Get("rdb_saves") {
+			watch = nil // another save came and went in between: its events are there too
+		}
+		f := finder{bgsave: b, save: s, watch: watch, old: old, serverPid: s.info.Get("process_id")}
+		if s.f, err = f.find(ctx); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// waitIdle returns INFO persistence of a moment in which no child ran.
+func (b *bgsave) waitIdle(ctx context.Context, deadline time.Time) (info.Info, error) {
+	const interval = 200 * time.Millisecond
+	for {
+		in, err := askInfo(ctx, b.redis, "persistence")
+		if err != nil {
+			return info.Info{}, err
+		}
+		child := busy(in)
+		if child == "" {
+			return in, nil
+		}
+		if time.Now().After(deadline) {
+			return info.Info{}, status.WithHint(status.ReasonSaveBusy, "see INFO persistence and INFO replication for what takes so long; another time of day may suit better: backup.schedule",
+				fmt.Errorf("the server could not save for %s: it was busy with %s", b.busyTimeout, child))
+		}
+		if err := sleep(ctx, interval); err != nil {
+			return info.Info{}, err
+		}
+	}
+}
+
+// command sends BGSAVE. What it needs to know of the moment comes in the same
+// write, so that the server does nothing for anybody else in between.
+func (b *bgsave) command(ctx context.Context) (*save, error) {
+	replies, err := pipeline(ctx, b.redis,
+		[]string{"INFO"},
+		[]string{"BGSAVE"},
+		[]string{"INFO", "persistence"},
+		[]string{"INFO", "keyspace"},
+	)
+	if err != nil {
+		return nil, err
+	}
+	s := &save{created: time.Now().UTC()}
+	if s.info, err = infoReply(replies[0]); err != nil {
+		return nil, err
+	}
+	persistence, err := infoReply(replies[2])
+	if err != nil {
+		return nil, err
+	}
+	keyspace, err := infoReply(replies[3])
+	if err != nil {
+		return nil, err
+	}
+	switch reply := replies[1].(type) {
+	case error:
+		if busy(persistence) != "" {
+			return nil, errBusy
+		}
+		return nil, b.refused(reply)
+	case string:
+		if reply != "Background saving started" {
+			return nil, status.WithReason(status.ReasonSave, fmt.Errorf("BGSAVE: %q", reply))
+		}
+	default:
+		return nil, status.WithReason(status.ReasonProtocol, fmt.Errorf("BGSAVE: unexpected reply of type %T", reply))
+	}
+	s.before, s.after = countKeys(s.info), countKeys(keyspace)
+	s.runID = s.info.Get("run_id")
+	s.saves = persistence.Get("rdb_saves")
+	s.began = s.created
+	if usec, ok := s.info.Int("server_time_usec"); ok {
+		s.began = time.UnixMicro(usec)
+	}
+	return s, nil
+}
+
+// refused explains an error reply to BGSAVE.
+func (b *bgsave) refused(err error) error {
+	if reason := status.ReasonOf(err); reason != status.ReasonRedis {
+		return err // noperm, loading …: already explained
+	}
+	hint := "see the log of redis-server; most often there is not enough memory for a fork: vm.overcommit_memory=1, or a higher memory limit"
+	return status.WithHint(status.ReasonSave, hint+b.facts.hintMisconf(), fmt.Errorf("the server refused to save: %w", err))
+}
+
+// hintMisconf warns of the state that a failed save leaves a server in which
+// saves by itself.
+func (f facts) hintMisconf() string {
+	if !f.savePoints {
+		return ""
+	}
+	return ". ATTENTION: until a save succeeds this server refuses writes (MISCONF), unless stop-writes-on-bgsave-error is no"
+}
+
+// tempFiles returns the temporary files of fork children in the data directory,
+// with when they were last written to. Those named for serverPid are left out.
+func (b *bgsave) tempFiles(serverPid string) (map[string]time.Time, error) {
+	d, err := os.Open(b.facts.dir)
+	if err != nil {
+		return nil, dataDirError(err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, dataDirError(err)
+	}
+	files := map[string]time.Time{}
+	for _, name := range names {
+		if !isChildTemp(name, serverPid) {
+			continue
+		}
+		if st, err := os.Stat(filepath.Join(b.facts.dir, name)); err == nil {
+			files[name] = st.ModTime()
+		}
+	}
+	return files, nil
+}
+
+// isChildTemp tells whether name is temp-<pid>.rdb of a process other than the
+// server itself.
+func isChildTemp(name, serverPid string) bool {
+	pid, ok := strings.CutPrefix(name, "temp-")
+	if !ok {
+		return false
+	}
+	if pid, ok = strings.CutSuffix(pid, ".rdb"); !ok || pid == serverPid {
+		return false
+	}
+	_, err := strconv.ParseUint(pid, 10, 32)
+	return err == nil
+}
+
+// running tells from INFO persistence whether the child of this save still runs.
+func (s *save) running(in info.Info) bool {
+	return in.Get("rdb_bgsave_in_progress") == "1" && in.Get("rdb_saves") == s.saves
+}
+
+// finder looks for the file of one save.
+type finder struct {
+	*bgsave
+	save      *save
+	watch     *dirWatch            // nil: poll
+	old       map[string]time.Time // left there by others: crashed servers do not clean up
+	serverPid string
+
+	missed  map[string]bool // temporary files that were gone when they were to be opened
+	cookie  uint32          // of the rename of a missed file
+	renamed bool            // that rename was the last one to dbfilename
+}
+
+// find returns the open file, or errNotSeen.
+func (f *finder) find(ctx context.Context) (*os.File, error) {
+	file, err := f.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Nobody else's save began up to now, so it is not the file of one.
+	in, err := askInfo(ctx, f.redis, "persistence")
+	if err == nil && in.Get("rdb_saves") != f.save.saves {
+		err = errNotSeen
+	}
+	if err != nil {
+		file.Close() // only read from
+		return nil, err
+	}
+	return file, nil
+}
+
+func (f *finder) wait(ctx context.Context) (*os.File, error) {
+	const (
+		interval = time.Millisecond
+		eager    = 30 * time.Millisecond // so long nobody is asked: the child may only be starting
+		patience = 10 * time.Second      // for a child that runs and opens no file
+	)
+	f.missed = map[string]bool{}
+	began := time.Now()
+	for over := false; ; {
+		file, err := f.look()
+		if file != nil || err != nil {
+			return file, err
+		}
+		if over {
+			return nil, errNotSeen
+		}
+		if time.Since(began) > patience {
+			return nil, status.WithHint(status.ReasonFile, f.facts.hintDir(),
+				fmt.Errorf("the server saves, but no file of it appears in %s", f.facts.dir))
+		}
+		if time.Since(began) > eager {
+			in, err := askInfo(ctx, f.redis, "persistence")
+			if err != nil {
+				return nil, err
+			}
+			over = !f.save.running(in) // one more look then: it may have come and gone since the last
+		}
+		if f.watch == nil {
+			if err := sleep(ctx, interval); err != nil {
+				return nil, err
+			}
+		} else if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// look takes what the directory shows now, waiting a moment for a first event.
+func (f *finder) look() (*os.File, error) {
+	if f.watch != nil {
+		events, err := f.watch.next(time.Millisecond)
+		if err != nil {
+			f.log.Debug("polling the data directory", "error", err)
+			f.watch = nil
+		}
+		if file, err := f.follow(events); file != nil || err != nil {
+			return file, err
+		}
+		if f.renamed {
+			return f.openRenamed()
+		}
+	}
+	files, err := f.tempFiles(f.serverPid)
+	if err != nil {
+		return nil, err
+	}
+	for name, written := range files {
+		if before, ok := f.old[name]; ok && before.Equal(written) {
+			continue
+		}
+		if file, err := f.open(name); file != nil || err != nil {
+			return file, err
+		}
+	}
+	return nil, nil
+}
+
+// follow opens the first temporary file that was created. For one that is gone
+// already it learns whether it has become dbfilename.
+func (f *finder) follow(events []dirEvent) (*os.File, error) {
+	for _, e := range events {
+		switch {
+		case e.kind == created && isChildTemp(e.name, f.serverPid):
+			file, err := f.open(e.name)
+			if file != nil || err != nil {
+				return file, err
+			}
+			f.missed[e.name] = true
+		case e.kind == movedFrom && f.missed[e.name]:
+			f.cookie = e.cookie
+		case e.kind == movedTo && e.name == f.facts.dbfilename:
+			f.renamed = f.cookie != 0 && e.cookie == f.cookie
+		}
+	}
+	return nil, nil
+}
+
+// openRenamed opens dbfilename and returns it if nothing else was renamed to it
+// meanwhile.
+func (f *finder) openRenamed() (*os.File, error) {
+	file, err := f.open(f.facts.dbfilename)
+	if file == nil || err != nil {
+		return nil, err
+	}
+	events, err := f.watch.next(time.Millisecond)
+	if err == nil {
+		for _, e := range events {
+			if e.kind == movedTo && e.name == f.facts.dbfilename {
+				err = errNotSeen
+			}
+		}
+	}
+	if err != nil {
+		file.Close() // only read from
+		return nil, errNotSeen
+	}
+	return file, nil
+}
+
+// open returns nil for a file that is not there.
+func (f *finder) open(name string) (*os.File, error) {
+	file, err := os.Open(filepath.Join(f.facts.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, dataDirError(err)
+	}
+	return file, nil
+}
+
+// dataDirError classifies an error of the server's data directory.
+func dataDirError(err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) {
+		hint = hintUser
+	}
+	return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
+}

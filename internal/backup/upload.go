@@ -1,0 +1,124 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// upload compresses what is written to it and stores it as one object. Exactly
+// one of commit and abort ends it.
+type upload struct {
+	enc    *zstd.Encoder
+	pipe   *io.PipeWriter
+	sum    hash.Hash // of the stored bytes
+	n      int64     // stored bytes
+	timer  *stallTimer
+	cancel context.CancelFunc // ends Put
+	stored chan putResult     // one value, when Put has returned
+}
+
+type putResult struct {
+	size int64
+	err  error
+}
+
+// startUpload begins to store an object. Put runs in a goroutine of its own,
+// which ends with commit or abort.
+func startUpload(ctx context.Context, store Store, key string, timer *stallTimer) (*upload, error) {
+	r, w := io.Pipe()
+	u := &upload{pipe: w, sum: sha256.New(), timer: timer, stored: make(chan putResult, 1)}
+	// The window and the single thread bound the memory. RDB data gains next to
+	// nothing from more of either, and the server's child needs a core, too.
+	enc, err := zstd.NewWriter(sink{u},
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(1<<20),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("compress: %w", err)
+	}
+	u.enc = enc
+	ctx, u.cancel = context.WithCancel(ctx)
+	go func() {
+		defer u.cancel()
+		size, err := store.Put(ctx, key, r)
+		u.stored <- putResult{size, err}
+		if err == nil {
+			err = errors.New("the store did not read to the end")
+		}
+		r.CloseWithError(err) // whoever still writes learns it
+	}()
+	return u, nil
+}
+
+// sink is where the compressor writes to.
+type sink struct{ *upload }
+
+func (s sink) Write(p []byte) (int, error) {
+	s.timer.enterStore()
+	n, err := s.pipe.Write(p)
+	s.timer.leaveStore()
+	s.sum.Write(p[:n])
+	s.n += int64(n)
+	return n, err
+}
+
+// Write compresses p and hands what comes out to the store, as fast as it takes
+// it.
+func (u *upload) Write(p []byte) (int, error) { return u.enc.Write(p) }
+
+// commit completes the object and describes it. After an error there is, as far
+// as can be known, no object.
+func (u *upload) commit() (Object, error) {
+	err := u.enc.Close()
+	u.timer.enterStore()
+	defer u.timer.leaveStore()
+	u.pipe.CloseWithError(err) // nil is io.EOF
+	put := <-u.stored
+	switch {
+	case put.err != nil:
+		return Object{}, put.err
+	case err != nil:
+		return Object{}, fmt.Errorf("compress: %w", err)
+	case put.size != u.n:
+		return Object{}, status.WithReason(status.ReasonVerify, fmt.Errorf("the store took %d bytes of %d", put.size, u.n))
+	}
+	return Object{
+		Name:        objectName(CompressionZstd),
+		Size:        u.n,
+		SHA256:      hex.EncodeToString(u.sum.Sum(nil)),
+		Compression: CompressionZstd,
+		Encryption:  EncryptionNone,
+	}, nil
+}
+
+// abort ends the upload because of why, so that no object comes to be. It
+// returns the store's own error if that came first and so is the cause.
+func (u *upload) abort(why error) error {
+	const patience = 5 * time.Second // for the store to take its parts back
+	select {
+	case put := <-u.stored:
+		return put.err
+	default:
+	}
+	u.pipe.CloseWithError(why)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-u.stored:
+	case <-timer.C:
+		u.cancel()
+		<-u.stored
+	}
+	return nil
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,7 +72,17 @@ func New(o Options) *Client {
 			}
 			return c, nil
 		},
-		ClientName: o.Name,
+		OnConnect: func(ctx context.Context, cn *goredis.Conn) error {
+			if o.Name == "" {
+				return nil
+			}
+			// A name is a courtesy: a user without +client|setname works without.
+			// Given as ClientName, a refusal would end the connection.
+			if err := cn.ClientSetName(ctx, o.Name).Err(); err != nil && isConnError(err) {
+				return err
+			}
+			return nil
+		},
 		// RESP2: one shape of replies for every server version.
 		Protocol: 2,
 		// CLIENT SETINFO is an unknown command before 7.2 and would count as an
@@ -130,8 +141,19 @@ func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) 
 	for i, args := range cmds {
 		out[i] = pipe.Do(ctx, anys(args)...)
 	}
-	_, _ = pipe.Exec(ctx) // its error is that of the first command that has one
+	_, failed := pipe.Exec(ctx)
 	replies := make([]any, len(cmds))
+	if failed != nil && !slices.ContainsFunc(out, func(c *goredis.Cmd) bool { return c.Err() != nil }) {
+		// Nothing was sent: the handshake of a new connection was refused.
+		err := classify(cmds[0], failed)
+		if !IsReply(err) {
+			return nil, err
+		}
+		for i, args := range cmds {
+			replies[i] = classify(args, failed)
+		}
+		return replies, nil
+	}
 	for i, cmd := range out {
 		v, err := reply(cmd)
 		err = classify(cmds[i], err)

@@ -256,3 +256,33 @@ func TestContextEndsACall(t *testing.T) {
 		t.Errorf("the server goes on: %v", err)
 	}
 }
+
+func TestRefusedHandshake(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	r.Do(t, "ACL", "SETUSER", "app", "on", ">pw", "-@all", "+ping")
+	as := func(password string) *redis.Client {
+		c := redis.New(redis.Options{
+			Addr: r.Addr, Name: "test",
+			Credentials: func() (string, string, error) { return "app", password, nil },
+		})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+
+	// Each command of a pipeline is answered with why the log-in was refused.
+	replies, err := as("wrong").Pipeline(t.Context(), []string{"PING"}, []string{"INFO", "server"})
+	if err != nil || len(replies) != 2 {
+		t.Fatalf("got %v, %v", replies, err)
+	}
+	for i, want := range []string{"PING: WRONGPASS ", "INFO server: WRONGPASS "} {
+		if err, ok := replies[i].(error); !ok || !redis.IsReply(err) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", replies[i], want)
+		}
+	}
+
+	// A user who may neither say HELLO nor give the connection a name works.
+	if v, err := as("pw").Do(t.Context(), "PING"); v != "PONG" || err != nil {
+		t.Errorf("got %v, %v", v, err)
+	}
+}

@@ -1,0 +1,57 @@
+package settings
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteHelp writes one line or two per setting, for --help. Only the sections
+// named are written; none means all.
+func WriteHelp(w io.Writer, sections ...string) {
+	fmt.Fprintf(w, "  --%s FILE\n        %s\n", fileSetting, fileHelp)
+	for _, e := range table() {
+		if !wanted(e.section(), sections) {
+			continue
+		}
+		def := ""
+		if e.def != "" {
+			def = " (default " + e.def + ")"
+		}
+		fmt.Fprintf(w, "  --%s %s%s\n        %s\n", e.name, strings.ToUpper(strings.ReplaceAll(e.value.kind, " ", "")), def, e.help)
+	}
+}
+
+func wanted(section string, sections []string) bool {
+	for _, s := range sections {
+		if s == section {
+			return true
+		}
+	}
+	return len(sections) == 0
+}
+
+// WriteReference writes the reference page's tables as Markdown.
+func WriteReference(w io.Writer) {
+	section := ""
+	for _, e := range table() {
+		if s := e.section(); s != section {
+			section = s
+			fmt.Fprintf(w, "\n## %s\n\n| setting and flag | variable | type | default | meaning |\n|---|---|---|---|---|\n", section)
+		}
+		vars := []string{"`" + e.ownEnv() + "`"}
+		for _, v := range e.env {
+			vars = append(vars, "`"+v+"`")
+		}
+		names := []string{"`" + e.name + "`"}
+		for _, f := range e.flags {
+			names = append(names, "`--"+f+"`")
+		}
+		def := ""
+		if e.def != "" {
+			def = "`" + e.def + "`"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", strings.Join(names, ", "), strings.Join(vars, ", "),
+			strings.ReplaceAll(e.value.kind, "|", "\\|"), def, e.help)
+	}
+}

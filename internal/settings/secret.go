@@ -1,0 +1,64 @@
+package settings
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+)
+
+// redacted stands wherever a secret would stand.
+const redacted = "**redacted**"
+
+// Secret is a value that does not show itself: every way of printing,
+// formatting, logging or marshalling it gives a placeholder, or nothing when it
+// is empty.
+type Secret string
+
+// Reveal returns the value.
+func (s Secret) Reveal() string { return string(s) }
+
+// String returns the placeholder.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString returns the placeholder, for %#v.
+func (s Secret) GoString() string { return `"` + s.String() + `"` }
+
+// Format writes the placeholder for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }
+
+// LogValue returns the placeholder.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText returns the placeholder, for JSON and others.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// RedactURL replaces the password of a URL, if there is one.
+func RedactURL(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return raw
+	}
+	userinfo, host, ok := cutLast(rest, "@")
+	if !ok {
+		return raw
+	}
+	user, _, hasPassword := strings.Cut(userinfo, ":")
+	if !hasPassword {
+		return raw
+	}
+	return scheme + "://" + url.PathEscape(user) + ":" + redacted + "@" + host
+}
+
+// cutLast is strings.Cut at the last separator: a password may hold one.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

@@ -1,0 +1,108 @@
+// Package settings reads the sidecar's own settings from a YAML file, the
+// environment and the command line into one validated struct. Every setting
+// stands once, in the table of this package, which also makes --help and the
+// reference page. (redis.conf is another matter: see package config.)
+package settings
+
+import "time"
+
+// Settings are all of them, with defaults filled in. Empty strings mean "off"
+// or "find out", as the table says for each.
+type Settings struct {
+	Log      Log
+	Pod      Pod
+	Redis    Redis
+	Web      Web
+	Announce Announce
+	Config   Config
+	Backup   Backup
+	Probe    Probe
+	Restore  Restore
+
+	// Warnings are what was understood but is worth a line in the log.
+	Warnings []string
+
+	effective []Effective
+}
+
+// Log says how the log looks.
+type Log struct {
+	Level  string // debug, info, warn, error
+	Format string // text, json
+}
+
+// Pod says which pod this is.
+type Pod struct {
+	Name string // empty: the host name
+	IP   string // from the downward API; empty: unknown
+}
+
+// Redis says how to reach redis-server.
+type Redis struct {
+	Addr          string
+	User          string
+	Password      Secret
+	PasswordFile  string
+	ConfigCommand string
+	TLS           RedisTLS
+	Timeout       time.Duration
+}
+
+// RedisTLS are the files and names for TLS towards redis-server.
+type RedisTLS struct {
+	CAFile             string
+	CertFile           string
+	KeyFile            string
+	ServerName         string
+	InsecureSkipVerify bool
+}
+
+// Web says where and how the HTTP endpoints listen.
+type Web struct {
+	ListenAddress []string
+	ConfigFile    string
+	TelemetryPath string
+}
+
+// Announce steers the announce job.
+type Announce struct {
+	Mode     string // auto, replication, cluster, off
+	Address  string
+	Interval time.Duration
+}
+
+// Config steers the job that follows redis.conf.
+type Config struct {
+	Path     string
+	Interval time.Duration
+}
+
+// Backup steers the backup job and says where snapshots live.
+type Backup struct {
+	Schedule string
+	Store    string
+	Instance string
+	Role     string // any, master, replica
+	DataDir  string
+	Jitter   time.Duration
+	KeepLast int
+}
+
+// Probe has the limits of the verdicts.
+type Probe struct {
+	Interval        time.Duration
+	LivenessTimeout time.Duration
+	LoadingTimeout  time.Duration
+	MaxLag          time.Duration
+	AllowStale      bool
+}
+
+// Restore steers the restore command.
+type Restore struct {
+	From         string
+	Dir          string
+	IfData       string // skip, error
+	IfNone       string // error, empty
+	RedisVersion string
+	RedisConf    string
+}

@@ -1,0 +1,269 @@
+package settings
+
+import (
+	"strings"
+	"time"
+)
+
+// entry is one row of the table: all that there is to know of a setting.
+type entry struct {
+	name  string // backup.store
+	value value
+	def   string // the default, as text; part of what set accepts unless empty
+	help  string // one or two sentences for people
+
+	// Other names, the ones of redis_exporter among them. They mean the same.
+	env   []string
+	flags []string
+}
+
+// Env returns the setting's own variable: REDIS_SIDECAR_BACKUP_STORE.
+func (e entry) ownEnv() string { return envName(e.name) }
+
+const envPrefix = "REDIS_SIDECAR_"
+
+func envName(name string) string {
+	return envPrefix + strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(name))
+}
+
+// section is the part of the name before the first dot.
+func (e entry) section() string {
+	s, _, _ := strings.Cut(e.name, ".")
+	return s
+}
+
+// table returns every setting, in the order of the reference page.
+func table() []entry {
+	return []entry{
+		{
+			name: "redis.addr", def: "redis://localhost:6379",
+			value: str(func(s *Settings) *string { return &s.Redis.Addr }),
+			help:  "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port.",
+			env:   []string{"REDIS_ADDR"},
+		},
+		{
+			name:  "redis.user",
+			value: str(func(s *Settings) *string { return &s.Redis.User }),
+			help:  "ACL user. Empty is the default user.",
+			env:   []string{"REDIS_USER"},
+		},
+		{
+			name:  "redis.password",
+			value: secret(func(s *Settings) *Secret { return &s.Redis.Password }),
+			help:  "Password. Better in a file: see redis.password-file.",
+			env:   []string{"REDIS_PASSWORD"},
+		},
+		{
+			name:  "redis.password-file",
+			value: file(func(s *Settings) *string { return &s.Redis.PasswordFile }),
+			help:  "File with the password, as plain text, or as redis_exporter's JSON map from address to password. Read again at every new connection, so that it can rotate. Not used when redis.password is set.",
+			env:   []string{"REDIS_PASSWORD_FILE"},
+		},
+		{
+			name:  "redis.tls.ca-file",
+			value: file(func(s *Settings) *string { return &s.Redis.TLS.CAFile }),
+			help:  "PEM file with the certificate authority of redis-server. Empty is the system's own set. Read again at every new connection.",
+			env:   []string{"REDIS_EXPORTER_TLS_CA_CERT_FILE"}, flags: []string{"tls-ca-cert-file"},
+		},
+		{
+			name:  "redis.tls.cert-file",
+			value: file(func(s *Settings) *string { return &s.Redis.TLS.CertFile }),
+			help:  "PEM file with the client certificate shown to redis-server (tls-auth-clients yes).",
+			env:   []string{"REDIS_EXPORTER_TLS_CLIENT_CERT_FILE"}, flags: []string{"tls-client-cert-file"},
+		},
+		{
+			name:  "redis.tls.key-file",
+			value: file(func(s *Settings) *string { return &s.Redis.TLS.KeyFile }),
+			help:  "PEM file with the key of redis.tls.cert-file.",
+			env:   []string{"REDIS_EXPORTER_TLS_CLIENT_KEY_FILE"}, flags: []string{"tls-client-key-file"},
+		},
+		{
+			name:  "redis.tls.server-name",
+			value: str(func(s *Settings) *string { return &s.Redis.TLS.ServerName }),
+			help:  "Name that the server's certificate must carry. Empty is the host of redis.addr.",
+			env:   []string{"REDIS_EXPORTER_TLS_SERVER_NAME"}, flags: []string{"tls-server-name"},
+		},
+		{
+			name: "redis.tls.insecure-skip-verify", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Redis.TLS.InsecureSkipVerify }),
+			help:  "Do not verify the server's certificate.",
+			env:   []string{"REDIS_EXPORTER_SKIP_TLS_VERIFICATION"}, flags: []string{"skip-tls-verification"},
+		},
+		{
+			name: "redis.timeout", def: "5s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Redis.Timeout }, 100*time.Millisecond, time.Minute),
+			help:  "Longest wait for a connection or for a reply of redis-server.",
+			env:   []string{"REDIS_EXPORTER_CONNECTION_TIMEOUT"}, flags: []string{"connection-timeout"},
+		},
+		{
+			name: "redis.config-command", def: "CONFIG",
+			value: str(func(s *Settings) *string { return &s.Redis.ConfigCommand }),
+			help:  "Name of the CONFIG command where rename-command changed it.",
+			env:   []string{"REDIS_EXPORTER_CONFIG_COMMAND"}, flags: []string{"config-command"},
+		},
+
+		{
+			name: "web.listen-address", def: ":9121",
+			value: list(func(s *Settings) *[]string { return &s.Web.ListenAddress }),
+			help:  "Addresses for metrics, probes and status.",
+			env:   []string{"REDIS_EXPORTER_WEB_LISTEN_ADDRESS"},
+		},
+		{
+			name:  "web.config-file",
+			value: file(func(s *Settings) *string { return &s.Web.ConfigFile }),
+			help:  "TLS and basic authentication of the web side, in the format of the Prometheus exporter-toolkit.",
+			flags: []string{"web.config.file"},
+		},
+		{
+			name: "web.telemetry-path", def: "/metrics",
+			value: str(func(s *Settings) *string { return &s.Web.TelemetryPath }),
+			help:  "Path of the metrics.",
+			env:   []string{"REDIS_EXPORTER_WEB_TELEMETRY_PATH"},
+		},
+
+		{
+			name: "announce.mode", def: "auto",
+			value: oneOf(func(s *Settings) *string { return &s.Announce.Mode }, "auto", "replication", "cluster", "off"),
+			help:  "Which announced address is kept true: replica-announce-ip, cluster-announce-ip, or the one that fits the server (auto).",
+		},
+		{
+			name:  "announce.address",
+			value: str(func(s *Settings) *string { return &s.Announce.Address }),
+			help:  "Address to announce. Empty: pod.ip, else the address of the network interface.",
+		},
+		{
+			name: "announce.interval", def: "5s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Announce.Interval }, 100*time.Millisecond, time.Hour),
+			help:  "How often announced and own address are compared.",
+		},
+
+		{
+			name:  "config.path",
+			value: str(func(s *Settings) *string { return &s.Config.Path }),
+			help:  "The redis.conf that redis-server was started with, as mounted here. Its changes are applied to the running server. Empty: off.",
+		},
+		{
+			name: "config.interval", def: "1m",
+			value: duration(func(s *Settings) *time.Duration { return &s.Config.Interval }, time.Second, 24*time.Hour),
+			help:  "How often file and server are compared even though no change was noticed.",
+		},
+
+		{
+			name:  "backup.store",
+			value: str(func(s *Settings) *string { return &s.Backup.Store }),
+			help:  "Where snapshots live: s3://bucket/prefix?endpoint=URL&region=NAME, or file:///directory. Keys come from the usual AWS variables and files.",
+		},
+		{
+			name:  "backup.schedule",
+			value: str(func(s *Settings) *string { return &s.Backup.Schedule }),
+			help:  "When snapshots are taken: five cron fields in UTC, with CRON_TZ=Zone before them in that zone, or @every 6h, @hourly, @daily. Empty: off.",
+		},
+		{
+			name:  "backup.instance",
+			value: str(func(s *Settings) *string { return &s.Backup.Instance }),
+			help:  "Name under which the snapshots of this Redis are kept. Empty: pod.name without its ordinal, so redis-0 and redis-1 are redis.",
+		},
+		{
+			name: "backup.role", def: "master",
+			value: oneOf(func(s *Settings) *string { return &s.Backup.Role }, "master", "replica", "any"),
+			help:  "Take snapshots only while the server has this role. With master, a StatefulSet makes one snapshot at a time, however many pods it has.",
+		},
+		{
+			name:  "backup.data-dir",
+			value: str(func(s *Settings) *string { return &s.Backup.DataDir }),
+			help:  "The server's data directory as mounted here. Empty: the path that the server says (CONFIG GET dir).",
+		},
+		{
+			name: "backup.jitter", def: "0s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.Jitter }, 0, time.Hour),
+			help:  "Random delay added to each scheduled time, up to this long.",
+		},
+		{
+			name: "backup.retention.keep-last", def: "14",
+			value: integer(func(s *Settings) *int { return &s.Backup.KeepLast }, 0, 100000),
+			help:  "How many snapshots are kept; older ones are deleted after a new one was verified. 0 keeps all.",
+		},
+
+		{
+			name: "probe.interval", def: "1s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Probe.Interval }, 100*time.Millisecond, time.Minute),
+			help:  "How often the server's state is observed. The probe endpoints answer from the last observation.",
+		},
+		{
+			name: "probe.liveness-timeout", def: "1m",
+			value: duration(func(s *Settings) *time.Duration { return &s.Probe.LivenessTimeout }, time.Second, time.Hour),
+			help:  "Without any answer for this long, /livez says dead. Longer than the longest command that you run.",
+		},
+		{
+			name: "probe.loading-timeout", def: "5m",
+			value: duration(func(s *Settings) *time.Duration { return &s.Probe.LoadingTimeout }, time.Second, 24*time.Hour),
+			help:  "A server that loads its data and makes no progress for this long is dead.",
+		},
+		{
+			name: "probe.max-lag", def: "10s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Probe.MaxLag }, time.Second, 24*time.Hour),
+			help:  "A replica without its master for longer than this is not ready.",
+		},
+		{
+			name: "probe.allow-stale", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Probe.AllowStale }),
+			help:  "A replica without its master stays ready and serves what it has.",
+		},
+
+		{
+			name: "restore.from", def: "latest",
+			value: str(func(s *Settings) *string { return &s.Restore.From }),
+			help:  "Which snapshot: latest, an id, or a time such as 2026-11-23T06:00:00Z (the newest that is not after it).",
+		},
+		{
+			name: "restore.dir", def: "/data",
+			value: str(func(s *Settings) *string { return &s.Restore.Dir }),
+			help:  "Data directory of the server that will start.",
+		},
+		{
+			name: "restore.if-data", def: "skip",
+			value: oneOf(func(s *Settings) *string { return &s.Restore.IfData }, "skip", "error"),
+			help:  "What to do when the directory holds data: leave it and succeed, or fail. It is never overwritten.",
+		},
+		{
+			name: "restore.if-none", def: "error",
+			value: oneOf(func(s *Settings) *string { return &s.Restore.IfNone }, "error", "empty"),
+			help:  "What to do when there is no snapshot: fail, or let the server start empty (a first installation).",
+		},
+		{
+			name:  "restore.redis-version",
+			value: str(func(s *Settings) *string { return &s.Restore.RedisVersion }),
+			help:  "Version of the redis-server that will start, such as 7.0.15: a snapshot that it cannot read is refused. Empty: not checked.",
+		},
+		{
+			name:  "restore.redis-conf",
+			value: str(func(s *Settings) *string { return &s.Restore.RedisConf }),
+			help:  "redis.conf of the server that will start, for dbfilename, appenddirname and appendfilename. Empty: their defaults.",
+		},
+
+		{
+			name:  "pod.name",
+			value: str(func(s *Settings) *string { return &s.Pod.Name }),
+			help:  "Name of this pod. Empty: the host name.",
+			env:   []string{"POD_NAME"},
+		},
+		{
+			name:  "pod.ip",
+			value: str(func(s *Settings) *string { return &s.Pod.IP }),
+			help:  "Address of this pod, from the downward API (status.podIP).",
+			env:   []string{"POD_IP"},
+		},
+		{
+			name: "log.level", def: "info",
+			value: oneOf(func(s *Settings) *string { return &s.Log.Level }, "debug", "info", "warn", "error"),
+			help:  "Least severe level that is logged.",
+			env:   []string{"REDIS_EXPORTER_LOG_LEVEL"}, flags: []string{"log-level"},
+		},
+		{
+			name: "log.format", def: "text",
+			value: oneOf(func(s *Settings) *string { return &s.Log.Format }, "text", "json", "txt"),
+			help:  "Form of the log on standard error. txt is another word for text.",
+			env:   []string{"REDIS_EXPORTER_LOG_FORMAT"}, flags: []string{"log-format"},
+		},
+	}
+}

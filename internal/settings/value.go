@@ -1,0 +1,169 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A value sets one field of Settings from text. An error says what is wrong and
+// does not repeat the text; hint says what would be right.
+type value struct {
+	kind string // for people: "duration", "text | json" …
+	set  func(s *Settings, text string) error
+	get  func(s *Settings) string
+	hint string
+}
+
+func str(field func(*Settings) *string) value {
+	return value{
+		kind: "string",
+		set:  func(s *Settings, text string) error { *field(s) = text; return nil },
+		get:  func(s *Settings) string { return *field(s) },
+	}
+}
+
+func oneOf(field func(*Settings) *string, choices ...string) value {
+	v := str(field)
+	v.kind = strings.Join(choices, " | ")
+	v.hint = "one of: " + strings.Join(choices, ", ")
+	v.set = func(s *Settings, text string) error {
+		text = strings.ToLower(text)
+		if !slices.Contains(choices, text) {
+			return errors.New("not one of the choices")
+		}
+		*field(s) = text
+		return nil
+	}
+	return v
+}
+
+// file is a path that must be readable when it is set.
+func file(field func(*Settings) *string) value {
+	v := str(field)
+	v.kind = "file"
+	v.hint = "is it mounted, and readable for this user?"
+	v.set = func(s *Settings, text string) error {
+		*field(s) = text
+		if text == "" {
+			return nil
+		}
+		f, err := os.Open(text)
+		if err != nil {
+			return cannotRead(err)
+		}
+		defer f.Close()
+		st, err := f.Stat()
+		if err != nil {
+			return cannotRead(err)
+		}
+		if st.IsDir() {
+			return errors.New("cannot be read: it is a directory")
+		}
+		return nil
+	}
+	return v
+}
+
+// cannotRead keeps the cause, without the path that the problem names anyway.
+func cannotRead(err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = pe.Err
+	}
+	return fmt.Errorf("cannot be read: %w", err)
+}
+
+func secret(field func(*Settings) *Secret) value {
+	return value{
+		kind: secretKind,
+		set:  func(s *Settings, text string) error { *field(s) = Secret(text); return nil },
+		get:  func(s *Settings) string { return field(s).String() },
+	}
+}
+
+func boolean(field func(*Settings) *bool) value {
+	return value{
+		kind: boolKind,
+		hint: "true or false",
+		set: func(s *Settings, text string) error {
+			b, err := strconv.ParseBool(text)
+			if err != nil {
+				return errors.New("not a boolean")
+			}
+			*field(s) = b
+			return nil
+		},
+		get: func(s *Settings) string { return strconv.FormatBool(*field(s)) },
+	}
+}
+
+func integer(field func(*Settings) *int, low, high int) value {
+	return value{
+		kind: "integer",
+		hint: fmt.Sprintf("a whole number from %d to %d", low, high),
+		set: func(s *Settings, text string) error {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return errors.New("not a whole number")
+			}
+			if n < low || n > high {
+				return errors.New("out of range")
+			}
+			*field(s) = n
+			return nil
+		},
+		get: func(s *Settings) string { return strconv.Itoa(*field(s)) },
+	}
+}
+
+func duration(field func(*Settings) *time.Duration, low, high time.Duration) value {
+	return value{
+		kind: "duration",
+		hint: fmt.Sprintf("a number with a unit, such as 500ms, 5s or 2h, from %s to %s", short(low), short(high)),
+		set: func(s *Settings, text string) error {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				return errors.New("not a duration")
+			}
+			if d < low || d > high {
+				return errors.New("out of range")
+			}
+			*field(s) = d
+			return nil
+		},
+		get: func(s *Settings) string { return short(*field(s)) },
+	}
+}
+
+func list(field func(*Settings) *[]string) value {
+	return value{
+		kind: "list, by commas",
+		set: func(s *Settings, text string) error {
+			var out []string
+			for part := range strings.SplitSeq(text, ",") {
+				if part = strings.TrimSpace(part); part != "" {
+					out = append(out, part)
+				}
+			}
+			*field(s) = out
+			return nil
+		},
+		get: func(s *Settings) string { return strings.Join(*field(s), ",") },
+	}
+}
+
+// short prints 5m0s as 5m and 1h0m0s as 1h.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,161 @@
+package status_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// clock is a time that the test moves.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func board(t *testing.T) (*status.Board, *clock, *bytes.Buffer) {
+	t.Helper()
+	c := &clock{time.Unix(1000, 0).UTC()}
+	var log bytes.Buffer
+	drop := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return status.NewBoard(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: drop})), c.now), c, &log
+}
+
+func TestLogsChangesOnly(t *testing.T) {
+	b, c, log := board(t)
+	r := b.Register(status.Backup, status.ReasonStoreDenied)
+	denied := status.WithHint(status.ReasonStoreDenied, "check the keys", errors.New("put x: denied"))
+	steps := []func(){
+		func() { r.Success("first") },
+		func() { r.Success("second") },
+		func() { r.Failure(denied) },
+		func() { r.Failure(fmt.Errorf("again: %w", denied)) },
+		func() { r.Failure(errors.New("odd")) },
+		func() { r.Success("third") },
+		func() { r.Warn(status.ReasonRetention, "one was not deleted") },
+		func() { r.Success("fourth") },
+		func() { r.Failure(nil) },
+		func() { r.Disable("no schedule") },
+	}
+	for _, step := range steps {
+		c.t = c.t.Add(time.Second)
+		step()
+	}
+	want := `level=INFO msg=ok job=backup message=first
+level=ERROR msg=failing job=backup reason=store_denied error="put x: denied" hint="check the keys"
+level=ERROR msg=failing job=backup reason=internal error=odd
+level=INFO msg=recovered job=backup message=third after=1s was=internal
+level=WARN msg="needs attention" job=backup reason=retention message="one was not deleted"
+level=INFO msg=recovered job=backup message=fourth after=1s was=retention
+level=INFO msg=disabled job=backup message="no schedule"
+`
+	if log.String() != want {
+		t.Errorf("log:\n%s\nwant:\n%s", log, want)
+	}
+}
+
+func TestReport(t *testing.T) {
+	b, c, _ := board(t)
+	r := b.Register(status.Config)
+	b.Register(status.Probe).Disable("off")
+	r.Success("equal")
+	c.t = c.t.Add(time.Minute)
+	r.Failure(status.WithReason(status.ReasonSyntax, errors.New("line 3")))
+	c.t = c.t.Add(time.Minute)
+	r.Success("equal")
+	r.NextRun(time.Unix(5000, 0).UTC())
+	r.Detail(map[string]int{"drift": 0})
+	got, err := json.Marshal(b.Reports())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"job":"config","state":"ok","message":"equal","since":"1970-01-01T00:18:40Z","last_success":"1970-01-01T00:18:40Z",` +
+		`"last_error":"line 3","last_error_at":"1970-01-01T00:17:40Z","next_run":"1970-01-01T01:23:20Z","detail":{"drift":0}},` +
+		`{"job":"probe","state":"disabled","message":"off","since":"1970-01-01T00:16:40Z"}]`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if _, ok := b.Report(status.Announce); ok {
+		t.Error("a job that was not registered has a report")
+	}
+}
+
+func TestMetricsExistFromTheStart(t *testing.T) {
+	b, c, _ := board(t)
+	r := b.Register(status.Backup, status.ReasonStore)
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(b.Collector())
+	want := func(ok, failing, store, last string) string {
+		return `
+# HELP redis_sidecar_job_failures_total Failed runs by reason.
+# TYPE redis_sidecar_job_failures_total counter
+redis_sidecar_job_failures_total{job="backup",reason="internal"} 0
+redis_sidecar_job_failures_total{job="backup",reason="store"} ` + store + `
+# HELP redis_sidecar_job_last_success_timestamp_seconds Unix time of the last good run, 0 before the first.
+# TYPE redis_sidecar_job_last_success_timestamp_seconds gauge
+redis_sidecar_job_last_success_timestamp_seconds{job="backup"} ` + last + `
+# HELP redis_sidecar_job_state 1 for the state that the job is in, 0 for the others.
+# TYPE redis_sidecar_job_state gauge
+redis_sidecar_job_state{job="backup",state="disabled"} 0
+redis_sidecar_job_state{job="backup",state="failing"} ` + failing + `
+redis_sidecar_job_state{job="backup",state="ok"} ` + ok + `
+redis_sidecar_job_state{job="backup",state="starting"} ` + map[bool]string{true: "1", false: "0"}[ok+failing == "00"] + `
+redis_sidecar_job_state{job="backup",state="warning"} 0
+`
+	}
+	names := []string{"redis_sidecar_job_failures_total", "redis_sidecar_job_last_success_timestamp_seconds", "redis_sidecar_job_state"}
+	compare := func(text string) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(text), names...); err != nil {
+			t.Error(err)
+		}
+	}
+	compare(want("0", "0", "0", "0"))
+	c.t = c.t.Add(time.Second)
+	r.Success("")
+	compare(want("1", "0", "0", "1001"))
+	r.Failure(status.WithReason(status.ReasonStore, errors.New("x")))
+	r.Failure(status.WithReason(status.ReasonStore, errors.New("x")))
+	compare(want("0", "1", "2", "1001"))
+	r.Ran(2 * time.Second)
+	if n, err := testutil.GatherAndCount(reg, "redis_sidecar_job_duration_seconds", "redis_sidecar_job_last_duration_seconds"); n != 2 || err != nil {
+		t.Errorf("%d series of durations, %v", n, err)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, err)
+	}
+}
+
+func TestHints(t *testing.T) {
+	inner := status.WithHint(status.ReasonAuth, "inner hint", errors.New("x"))
+	for name, tc := range map[string]struct {
+		err    error
+		reason status.Reason
+		hint   string
+	}{
+		"none":            {errors.New("x"), status.ReasonInternal, ""},
+		"wrapped":         {fmt.Errorf("op: %w", inner), status.ReasonAuth, "inner hint"},
+		"outer reason":    {status.WithReason(status.ReasonSave, inner), status.ReasonSave, "inner hint"},
+		"outer hint wins": {status.WithHint(status.ReasonSave, "outer", inner), status.ReasonSave, "outer"},
+	} {
+		if r, h := status.ReasonOf(tc.err), status.HintOf(tc.err); r != tc.reason || h != tc.hint {
+			t.Errorf("%s: %q %q", name, r, h)
+		}
+	}
+	if status.WithReason(status.ReasonAuth, nil) != nil {
+		t.Error("nil was wrapped")
+	}
+}

@@ -24,8 +24,9 @@ type S3 struct {
 	Region    string
 	Root      string // every directory in it is a bucket, every file below an object
 
-	port int
-	proc *process
+	accounts string // directory of the users
+	port     int
+	proc     *process
 }
 
 // StartS3 starts an empty S3 server and stops it when the test ends. It takes
@@ -39,8 +40,11 @@ func StartS3(tb testing.TB) *S3 {
 		Region:    "us-east-1",
 		Root:      filepath.Join(tb.TempDir(), "s3"),
 	}
-	if err := os.Mkdir(s.Root, 0o755); err != nil {
-		tb.Fatalf("make the root of the S3 server: %v", err)
+	s.accounts = filepath.Join(tb.TempDir(), "accounts")
+	for _, dir := range []string{s.Root, s.accounts} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			tb.Fatalf("make a directory of the S3 server: %v", err)
+		}
 	}
 	s.Start(tb)
 	return s
@@ -60,6 +64,7 @@ func (s *S3) Start(tb testing.TB) {
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		cmd := exec.Command(Program(tb, "versitygw", installS3),
 			"--port", addr, "--region", s.Region, "--health", health, "--keep-alive", "--quiet",
+			"--iam-dir", s.accounts, "--iam-cache-disable",
 			"posix", s.Root)
 		cmd.Env = []string{
 			"PATH=" + os.Getenv("PATH"),
@@ -94,6 +99,17 @@ func (s *S3) CreateBucket(tb testing.TB, name string) {
 	tb.Helper()
 	if err := os.Mkdir(filepath.Join(s.Root, name), 0o755); err != nil {
 		tb.Fatalf("create bucket: %v", err)
+	}
+}
+
+// CreateUser adds a user who may do nothing with existing buckets.
+func (s *S3) CreateUser(tb testing.TB, access, secret string) {
+	tb.Helper()
+	out, err := exec.Command(Program(tb, "versitygw", installS3), "admin",
+		"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--endpoint-url", s.Endpoint,
+		"create-user", "--access", access, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		tb.Fatalf("create user: %v: %s", err, out)
 	}
 }
 

@@ -256,6 +256,7 @@ const (
 	ReasonSyntax    Reason = "syntax"      // redis.conf does not parse, unknown directive
 	ReasonRejected  Reason = "rejected"    // the server refused a value
 	ReasonRestart   Reason = "restart"     // a changed setting needs a restart of redis-server
+	ReasonDrift     Reason = "drift"       // the server was changed by hand and differs from its redis.conf
 	ReasonSave      Reason = "save_failed" // BGSAVE failed, was killed or was refused
 	ReasonSaveBusy  Reason = "save_busy"   // another child kept running
 	ReasonVerify    Reason = "verify_failed"

@@ -34,6 +34,9 @@ type Options struct {
 	// Name is set by CLIENT SETNAME, so that CLIENT LIST tells who this is. May
 	// be empty.
 	Name string
+	// Rename maps a command's name, in upper case, to the one that rename-command
+	// gave it in this server's redis.conf. May be nil.
+	Rename map[string]string
 	// ReplyLimit is how many bytes one command or pipeline may bring back before
 	// the connection is closed. The default is 64 MiB.
 	ReplyLimit int64
@@ -43,7 +46,8 @@ type Options struct {
 // dials again, once; nothing is retried after it was sent. Its methods may be
 // called from any goroutine; concurrent calls wait for each other.
 type Client struct {
-	db *goredis.Client
+	db     *goredis.Client
+	rename map[string]string
 }
 
 // New returns a client. It does not connect: the first call does.
@@ -108,7 +112,7 @@ func New(o Options) *Client {
 	if o.Credentials != nil {
 		opt.CredentialsProviderContext = func(context.Context) (string, string, error) { return o.Credentials() }
 	}
-	return &Client{db: goredis.NewClient(opt)}
+	return &Client{db: goredis.NewClient(opt), rename: o.Rename}
 }
 
 // silence switches off go-redis' own log, a global of that package, once: what
@@ -125,7 +129,7 @@ func (c *Client) Close() error { return c.db.Close() }
 // Do sends one command and returns its reply: a string, an int64, nil or a
 // []any of these. An error reply is an error for which IsReply is true.
 func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
-	cmd := goredis.NewCmd(ctx, anys(args)...)
+	cmd := goredis.NewCmd(ctx, c.words(args)...)
 	_ = c.db.Process(ctx, cmd)
 	v, err := reply(cmd)
 	return v, classify(args, err)
@@ -139,7 +143,7 @@ func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) 
 	pipe := c.db.Pipeline()
 	out := make([]*goredis.Cmd, len(cmds))
 	for i, args := range cmds {
-		out[i] = pipe.Do(ctx, anys(args)...)
+		out[i] = pipe.Do(ctx, c.words(args)...)
 	}
 	_, failed := pipe.Exec(ctx)
 	replies := make([]any, len(cmds))
@@ -212,10 +216,16 @@ func (c *Client) ConfigSet(ctx context.Context, pairs ...string) error {
 	return err
 }
 
-func anys(args []string) []any {
+// words returns the command as it is sent.
+func (c *Client) words(args []string) []any {
 	out := make([]any, len(args))
 	for i, a := range args {
 		out[i] = a
+	}
+	if len(args) > 0 {
+		if name, ok := c.rename[args[0]]; ok {
+			out[0] = name
+		}
 	}
 	return out
 }

@@ -237,6 +237,21 @@ func TestRecovers(t *testing.T) {
 	}
 }
 
+func TestRenamedCommand(t *testing.T) {
+	srv := testenv.StartRedis(t, "--rename-command", "CONFIG", "hidden")
+	plain := srv.Client(t)
+	if _, err := plain.ConfigGet(t.Context(), "hz"); status.ReasonOf(err) != status.ReasonUnknownCmd {
+		t.Errorf("CONFIG is there: %v", err)
+	}
+	c := newClient(t, redis.Options{Addr: srv.Addr, Rename: map[string]string{"CONFIG": "hidden"}})
+	if got, err := c.ConfigGet(t.Context(), "hz"); err != nil || got["hz"] != "10" {
+		t.Errorf("%v %v", got, err)
+	}
+	if got, err := c.Pipeline(t.Context(), []string{"CONFIG", "GET", "hz"}); err != nil || len(got[0].([]any)) != 2 {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
 func TestContextEndsACall(t *testing.T) {
 	srv := testenv.StartRedis(t)
 	c := srv.Client(t)

@@ -1,0 +1,94 @@
+package redis
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// maxSecretFile bounds what is read as a password file.
+const maxSecretFile = 1 << 20
+
+// PasswordFromFile reads a password for the server at addr. The file holds the
+// password as plain text, of which one line end is cut, or, as redis_exporter
+// has it, a JSON object from address ("redis://host:6379") to password. Errors
+// never repeat the content.
+func PasswordFromFile(path, addr string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if st.Size() > maxSecretFile {
+		return "", fmt.Errorf("%s is %d bytes: too large for a password file", path, st.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+		if strings.Contains(text, "\n") {
+			return "", fmt.Errorf("%s has more than one line: a password file has one", path)
+		}
+		return text, nil
+	}
+	var byAddr map[string]string
+	if err := json.Unmarshal(data, &byAddr); err != nil {
+		return "", fmt.Errorf("%s begins with { but is not a JSON object of strings", path)
+	}
+	want, err := ParseAddress(addr)
+	if err != nil {
+		return "", err
+	}
+	for key, password := range byAddr {
+		// The user may stand in the key or not, as with redis_exporter.
+		if got, err := ParseAddress(key); err == nil && got.Addr == want.Addr && got.TLS == want.TLS &&
+			(got.User == want.User || got.User == "") {
+			return password, nil
+		}
+	}
+	return "", fmt.Errorf("%s has no password for %s", path, want.Addr)
+}
+
+// TLSFiles name what TLS towards the server needs.
+type TLSFiles struct {
+	CA                 string // PEM; empty: the system's own set
+	Cert, Key          string // PEM; empty: no client certificate
+	ServerName         string // empty: the host of the address
+	InsecureSkipVerify bool
+}
+
+// Config reads the files.
+func (t TLSFiles) Config() (*tls.Config, error) {
+	cfg := &tls.Config{
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // the user asked for it by name
+		MinVersion:         tls.VersionTLS12,
+	}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", t.CA)
+		}
+	}
+	if t.Cert != "" || t.Key != "" {
+		if t.Cert == "" || t.Key == "" {
+			return nil, errors.New("a client certificate needs both a certificate and a key")
+		}
+		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}

@@ -1,0 +1,125 @@
+package exporter
+
+import (
+	"math"
+	"strings"
+)
+
+// quantileLimit is how many quantiles a command may have: latency-tracking-info-percentiles
+// is a list that a user can make long.
+const quantileLimit = 32
+
+// commandTotals is what the server counted for a command since the start.
+type commandTotals struct {
+	calls uint64
+	usec  float64
+}
+
+// commands is the collector of INFO commandstats and latencystats.
+type commands struct {
+	infoOnly
+	calls, seconds, rejected, failed, latency *family
+}
+
+func newCommands(c *catalog) *commands {
+	return &commands{
+		calls: c.add(typeCounter, "commands_total", "INFO commandstats",
+			"Calls of a command that were executed.", "cmd"),
+		seconds: c.add(typeCounter, "commands_duration_seconds_total", "INFO commandstats",
+			"Seconds spent in a command.", "cmd"),
+		rejected: c.add(typeCounter, "commands_rejected_calls_total", "INFO commandstats",
+			"Calls of a command that were refused before they were executed: wrong arguments, no permission, out of memory.", "cmd"),
+		failed: c.add(typeCounter, "commands_failed_calls_total", "INFO commandstats",
+			"Calls of a command that were executed and ended with an error.", "cmd"),
+		latency: c.add(typeSummary, "latency_percentiles_usec", "INFO latencystats, commandstats",
+			"Time of the calls of a command in microseconds; the quantiles are percentages, and cover the time since the server's start.", "cmd"),
+	}
+}
+
+func (c *commands) name() string { return "commands" }
+
+func (c *commands) collect(r *reading, _ []any, out *sink) error {
+	r.commands = make(map[string]commandTotals)
+	exact := make(map[string]commandTotals)
+	for name, line := range r.info.Section("commandstats") {
+		cmd, ok := strings.CutPrefix(name, "cmdstat_")
+		if !ok || cmd == "" {
+			continue
+		}
+		totals, ok := c.command(cmd, line, out)
+		if !ok {
+			continue
+		}
+		exact[cmd] = totals
+		r.add(cmd, totals)
+		if container, _, sub := strings.Cut(cmd, "|"); sub {
+			r.add(container, totals)
+		}
+	}
+	var points []quantile
+	for name, line := range r.info.Section("latencystats") {
+		cmd, ok := strings.CutPrefix(name, "latency_percentiles_usec_")
+		totals, known := exact[cmd]
+		if !ok || !known {
+			continue
+		}
+		points = points[:0]
+		for key, value := range pairs(line) {
+			percent, isPercentile := strings.CutPrefix(key, "p")
+			p, ok1 := number(percent)
+			v, ok2 := number(value)
+			if isPercentile && ok1 && ok2 && len(points) < quantileLimit && !hasQuantile(points, p) {
+				points = append(points, quantile{p, v})
+			}
+		}
+		out.summary(c.latency, totals.calls, totals.usec, points, cmd)
+	}
+	return nil
+}
+
+// command reads "calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0";
+// the last two are there since 6.2.
+func (c *commands) command(cmd, line string, out *sink) (totals commandTotals, ok bool) {
+	for key, value := range pairs(line) {
+		v, isNumber := number(value)
+		if !isNumber {
+			continue
+		}
+		switch key {
+		case "calls":
+			totals.calls, ok = whole(v), true
+			out.set(c.calls, v, cmd)
+		case "usec":
+			totals.usec = v
+			out.set(c.seconds, v/1e6, cmd)
+		case "rejected_calls":
+			out.set(c.rejected, v, cmd)
+		case "failed_calls":
+			out.set(c.failed, v, cmd)
+		}
+	}
+	return totals, ok
+}
+
+// add adds to what is known of a command or container command.
+func (r *reading) add(cmd string, t commandTotals) {
+	sum := r.commands[cmd]
+	r.commands[cmd] = commandTotals{sum.calls + t.calls, sum.usec + t.usec}
+}
+
+func hasQuantile(points []quantile, p float64) bool {
+	for _, q := range points {
+		if q.quantile == p {
+			return true
+		}
+	}
+	return false
+}
+
+// whole returns v as a count.
+func whole(v float64) uint64 {
+	if v < 0 || v >= math.MaxUint64 {
+		return 0
+	}
+	return uint64(v)
+}

@@ -1,0 +1,321 @@
+package exporter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+// scrapeIn scrapes with a deadline and fails the test when the answer comes after it.
+func scrapeIn(t *testing.T, e *exporter.Exporter, d time.Duration) map[string]string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	start := time.Now()
+	got := samples(t, text(t, e.Scrape(ctx)))
+	if took := time.Since(start); took > d+300*time.Millisecond {
+		t.Errorf("a scrape with %s took %s", d, took)
+	}
+	return got
+}
+
+func password(user, pass string) func() (string, string, error) {
+	return func() (string, string, error) { return user, pass, nil }
+}
+
+func TestHungServer(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	e, board := newExporter(t, srv.Client(t), exporter.Options{})
+	if reason := downReason(t, scrape(t, e)); reason != "" {
+		t.Fatalf("down before: %s", reason)
+	}
+	srv.Signal(t, syscall.SIGSTOP)
+	for range 2 { // on the kept connection, then on one that is accepted and not served
+		got := scrapeIn(t, e, 300*time.Millisecond)
+		if reason := downReason(t, got); reason != string(status.ReasonTimeout) {
+			t.Errorf("down because of %q", reason)
+		}
+		expect(t, got, map[string]string{`redis_sidecar_exporter_collector_success{collector="info"}`: "0"})
+	}
+	if r, _ := board.Report(status.Exporter); r.State != status.Failing || r.Reason != status.ReasonTimeout {
+		t.Errorf("the Board says %s, %s", r.State, r.Reason)
+	}
+	srv.Signal(t, syscall.SIGCONT)
+	if reason := downReason(t, scrapeIn(t, e, 5*time.Second)); reason != "" {
+		t.Errorf("down afterwards: %s", reason)
+	}
+	if r, _ := board.Report(status.Exporter); r.State != status.OK {
+		t.Errorf("the Board says %s afterwards", r.State)
+	}
+}
+
+func TestClosedPort(t *testing.T) {
+	c := newClient(t, redis.Options{Addr: "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))})
+	e, _ := newExporter(t, c, exporter.Options{})
+	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonUnreachable) {
+		t.Errorf("down because of %q", reason)
+	}
+}
+
+// A peer that is no Redis server.
+func TestOtherProtocol(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	e, _ := newExporter(t, newClient(t, redis.Options{Addr: l.Addr().String()}), exporter.Options{})
+	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonProtocol) {
+		t.Errorf("down because of %q", reason)
+	}
+}
+
+func TestPassword(t *testing.T) {
+	srv := testenv.StartRedis(t, "--requirepass", "right")
+	for name, credentials := range map[string]func() (string, string, error){
+		"none":  nil,
+		"wrong": password("", "wrong"),
+	} {
+		e, board := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr, Credentials: credentials}), exporter.Options{})
+		got := scrapeIn(t, e, time.Second)
+		if reason := downReason(t, got); reason != string(status.ReasonAuth) {
+			t.Errorf("%s: down because of %q", name, reason)
+		}
+		for series := range got {
+			if strings.Contains(series, "wrong") || strings.Contains(series, "NOAUTH") {
+				t.Errorf("%s: %s tells too much", name, series)
+			}
+		}
+		if r, _ := board.Report(status.Exporter); r.Reason != status.ReasonAuth {
+			t.Errorf("%s: the Board says %s, %s", name, r.State, r.Reason)
+		}
+	}
+	e, _ := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("", "right")}), exporter.Options{})
+	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != "" {
+		t.Errorf("right password: down because of %q", reason)
+	}
+}
+
+func TestBusyScript(t *testing.T) {
+	srv := testenv.StartRedis(t, "--busy-reply-threshold", "50")
+	e, _ := newExporter(t, srv.Client(t), exporter.Options{})
+	scrape(t, e)
+	loop := newClient(t, redis.Options{Addr: srv.Addr, Timeout: time.Minute})
+	ended := make(chan error)
+	go func() {
+		_, err := loop.Do(context.Background(), "EVAL", "while true do end", "0")
+		ended <- err
+	}()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if reason := downReason(t, scrapeIn(t, e, 2*time.Second)); reason != string(status.ReasonBusy) {
+			return fmt.Errorf("down because of %q", reason)
+		}
+		return nil
+	})
+	srv.Do(t, "SCRIPT", "KILL")
+	if err := <-ended; err == nil {
+		t.Error("the script was not killed")
+	}
+	if reason := downReason(t, scrapeIn(t, e, 2*time.Second)); reason != "" {
+		t.Errorf("down afterwards: %s", reason)
+	}
+}
+
+// A server that loads answers INFO: that is data, not death.
+func TestLoading(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Fill(t, "key", 20000, 10)
+	srv.Do(t, "SAVE")
+	srv.Stop(t)
+	slow := testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+	e, _ := newExporter(t, slow.Client(t), exporter.Options{})
+	got := scrapeIn(t, e, 2*time.Second)
+	if reason := downReason(t, got); reason != "" {
+		t.Errorf("down because of %q", reason)
+	}
+	expect(t, got, map[string]string{"redis_loading_dump_file": "1"})
+}
+
+func TestMaxClients(t *testing.T) {
+	srv := testenv.StartRedis(t, "--maxclients", "1")
+	c := newClient(t, redis.Options{Addr: srv.Addr})
+	testenv.Eventually(t, 5*time.Second, func() error { _, err := c.Do(t.Context(), "PING"); return err })
+	e, _ := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr}), exporter.Options{})
+	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonMaxClients) {
+		t.Errorf("down because of %q", reason)
+	}
+}
+
+// What the ACL forbids is asked once, not at every scrape, and the Board says
+// what is missing.
+func TestRefusedCommands(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "ACL", "SETUSER", "exporter", "on", ">secret", "+info", "+slowlog|len", "+ping")
+	e, board := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("exporter", "secret")}), exporter.Options{})
+	for range 20 {
+		scrape(t, e)
+	}
+	got := scrape(t, e)
+	if reason := downReason(t, got); reason != "" {
+		t.Fatalf("down because of %q", reason)
+	}
+	want := map[string]string{
+		`redis_errors_total{err="NOPERM"}`: "4", "redis_slowlog_length": "0", "redis_slowlog_last_id": "absent",
+		"redis_config_maxmemory": "absent", `redis_db_keys{db="db15"}`: "0",
+	}
+	for _, c := range []string{"config|get", "slowlog|get", "latency|latest", "latency|histogram"} {
+		want[`redis_sidecar_exporter_command_refused{command="`+c+`",reason="noperm"}`] = "1"
+	}
+	for c, ok := range map[string]string{"config": "0", "slowlog": "0", "latency": "0", "histogram": "0", "info": "1", "keyspace": "1"} {
+		want[`redis_sidecar_exporter_collector_success{collector="`+c+`"}`] = ok
+	}
+	expect(t, got, want)
+	r, _ := board.Report(status.Exporter)
+	if r.State != status.Warning || r.Reason != status.ReasonNoPerm ||
+		r.Message != "metrics are missing, the server's ACL does not allow config|get, slowlog|get, latency|latest, latency|histogram" {
+		t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
+	}
+
+	// A new connection is a new chance.
+	srv.Do(t, "ACL", "SETUSER", "exporter", "+config|get", "+slowlog", "+latency")
+	srv.Restart(t) // forgets the user: the next scrape fails, and the plan with it
+	if reason := downReason(t, scrape(t, e)); reason != string(status.ReasonAuth) {
+		t.Errorf("down because of %q", reason)
+	}
+	srv.Do(t, "ACL", "SETUSER", "exporter", "on", ">secret", "+@all")
+	expect(t, scrape(t, e), map[string]string{"redis_up": "1", "redis_slowlog_last_id": "0", "redis_config_maxmemory": "0"})
+	if r, _ := board.Report(status.Exporter); r.State != status.OK {
+		t.Errorf("the Board says %s: %s", r.State, r.Message)
+	}
+}
+
+// A user who may not even run INFO.
+func TestInfoForbidden(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "ACL", "SETUSER", "exporter", "on", ">secret", "+ping")
+	e, _ := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("exporter", "secret")}), exporter.Options{})
+	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonNoPerm) {
+		t.Errorf("down because of %q", reason)
+	}
+}
+
+func TestRenamedConfig(t *testing.T) {
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "redis.conf")
+	if err := os.WriteFile(conf, []byte("rename-command CONFIG hidden\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	srv := testenv.StartRedisIn(t, dir, conf)
+	for command, want := range map[string]map[string]string{
+		"hidden": {"redis_config_maxmemory": "0", `redis_sidecar_exporter_command_refused{command="config|get",reason="unknown_command"}`: "absent"},
+		"CONFIG": {"redis_config_maxmemory": "absent", `redis_sidecar_exporter_command_refused{command="config|get",reason="unknown_command"}`: "1"},
+		"-":      {"redis_config_maxmemory": "absent", `redis_sidecar_exporter_command_refused{command="config|get",reason="unknown_command"}`: "absent"},
+	} {
+		e, _ := newExporter(t, newClient(t, redis.Options{Addr: srv.Addr}), exporter.Options{ConfigCommand: command})
+		got := scrape(t, e)
+		want[`redis_sidecar_exporter_collector_success{collector="config"}`] = "1"
+		want[`redis_db_keys{db="db15"}`] = "0"
+		expect(t, got, want)
+	}
+}
+
+// A refused command is tried again after a while, though the connection lives.
+func TestRefusalExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &replay{info: "redis_version:7.0.0\r\nrun_id:a\r\n", replies: map[string]any{}}
+		denied := status.WithReason(status.ReasonNoPerm, errors.New("NOPERM"))
+		s.replies["SLOWLOG LEN"] = denied
+		e, _ := newExporter(t, s, exporter.Options{})
+		asks := func() (n int) {
+			asked, _ := s.took()
+			for _, line := range asked {
+				if line == "SLOWLOG LEN" {
+					n++
+				}
+			}
+			return n
+		}
+		for i, c := range []struct {
+			wait time.Duration
+			asks int
+		}{{0, 1}, {time.Minute, 0}, {8 * time.Minute, 0}, {time.Minute, 1}, {time.Minute, 0}} {
+			time.Sleep(c.wait) // fake time
+			expect(t, scrape(t, e), map[string]string{"redis_slowlog_length": "absent"})
+			if n := asks(); n != c.asks {
+				t.Errorf("scrape %d asked %d times", i, n)
+			}
+		}
+		s.replies["SLOWLOG LEN"] = int64(7)
+		time.Sleep(10 * time.Minute)
+		expect(t, scrape(t, e), map[string]string{"redis_slowlog_length": "7"})
+
+		// Loading is no refusal.
+		s.replies["SLOWLOG LEN"] = status.WithReason(status.ReasonLoading, errors.New("LOADING"))
+		expect(t, scrape(t, e), map[string]string{"redis_slowlog_length": "absent", `redis_sidecar_exporter_collector_success{collector="slowlog"}`: "0"})
+		s.replies["SLOWLOG LEN"] = int64(8)
+		expect(t, scrape(t, e), map[string]string{"redis_slowlog_length": "8"})
+	})
+}
+
+// One round trip for a server that is known, two for one that is not; what it
+// is decides what it is asked.
+func TestRoundTrips(t *testing.T) {
+	const seven = "INFO ALL|CONFIG GET maxclients maxmemory io-threads repl-backlog-size client-output-buffer-limit databases|SLOWLOG LEN|SLOWLOG GET 1|LATENCY LATEST|LATENCY HISTOGRAM"
+	const six = "INFO ALL|CONFIG GET maxclients|CONFIG GET maxmemory|CONFIG GET io-threads|CONFIG GET repl-backlog-size|CONFIG GET client-output-buffer-limit|CONFIG GET databases|SLOWLOG LEN|SLOWLOG GET 1|LATENCY LATEST"
+	none := status.WithReason(status.ReasonLoading, errors.New("LOADING")) // an error that is not remembered
+	s := &replay{replies: map[string]any{}}
+	for line := range strings.SplitSeq(seven+"|"+six, "|") {
+		if line != "INFO ALL" {
+			s.replies[line] = none
+		}
+	}
+	s.replies["CLUSTER INFO"] = "cluster_state:ok\r\n"
+	e, _ := newExporter(t, s, exporter.Options{})
+	for i, c := range []struct {
+		info  string
+		asked string
+		trips int
+	}{
+		{"redis_version:7.0.15\r\nrun_id:a\r\n", seven, 2},
+		{"redis_version:7.0.15\r\nrun_id:a\r\n", seven, 1},
+		{"redis_version:6.2.14\r\nrun_id:b\r\n", seven + "|" + strings.TrimPrefix(six, "INFO ALL|"), 2},
+		{"redis_version:6.2.14\r\nrun_id:b\r\n", six, 1},
+		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n", six, 1},
+		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n", "INFO ALL", 1},
+		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", "INFO ALL|" + strings.TrimPrefix(seven, "INFO ALL|") + "|CLUSTER INFO", 2},
+		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", seven + "|CLUSTER INFO", 1},
+	} {
+		s.info = c.info
+		scrape(t, e)
+		asked, trips := s.took()
+		if got := strings.Join(asked, "|"); got != c.asked || trips != c.trips {
+			t.Errorf("scrape %d: %d round trips: %s", i, trips, got)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package exporter
+
+import (
+	"runtime"
+	"sync"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Reasons lists why a server can be down for the exporter, for the Board and
+// for the label reason.
+func Reasons() []status.Reason {
+	return []status.Reason{
+		status.ReasonUnreachable, status.ReasonTimeout, status.ReasonTLS, status.ReasonAuth, status.ReasonNoPerm,
+		status.ReasonUnknownCmd, status.ReasonLoading, status.ReasonBusy, status.ReasonMasterDown,
+		status.ReasonMaxClients, status.ReasonRedis, status.ReasonProtocol, status.ReasonFile, status.ReasonInternal,
+	}
+}
+
+// self is what the exporter says of itself.
+type self struct {
+	names  []string // of the collectors
+	labels []string // values of build_info
+
+	up, down                                       *family
+	scrapes, durations, lastDuration, lastConnect  *family
+	lastError, build                               *family
+	success, duration, readTime, refused, overflow *family
+
+	mu          sync.Mutex
+	collections uint64
+	seconds     float64
+	dropped     uint64
+}
+
+func newSelf(c *catalog, collectors []collector, opts Options) *self {
+	s := &self{
+		up: c.add(typeGauge, "up", "exporter", "1 when the server answered this scrape, 0 when it did not: redis_sidecar_redis_down says why."),
+		scrapes: c.add(typeCounter, "exporter_scrapes_total", "exporter",
+			"Collections from the server; scrapes that come at the same time share one."),
+		durations: c.add(typeSummary, "exporter_scrape_duration_seconds", "exporter",
+			"Seconds the collections took, this one included."),
+		lastDuration: c.add(typeGauge, "exporter_last_scrape_duration_seconds", "exporter",
+			"Seconds this collection took."),
+		lastConnect: c.add(typeGauge, "exporter_last_scrape_connect_time_seconds", "exporter",
+			"Seconds the connection took to make when it was last made; it is kept between scrapes."),
+		lastError: c.add(typeGauge, "exporter_last_scrape_error", "exporter",
+			"1 when this scrape failed, with its reason as err; 0 with an empty err when it did not.", "err"),
+		build: c.add(typeGauge, "exporter_build_info", "exporter",
+			"1, with the version of this program.", "build_date", "commit_sha", "golang_version", "version"),
+
+		down: c.addOwn(typeGauge, "redis_down", "exporter",
+			"1 for the reason why the server did not answer this scrape, 0 for all others.", "reason"),
+		success: c.addOwn(typeGauge, "exporter_collector_success", "exporter",
+			"1 when a collector got all it wants from this server, 0 when not.", "collector"),
+		duration: c.addOwn(typeGauge, "exporter_collector_duration_seconds", "exporter",
+			"Seconds a collector took to turn replies into series; reading them is in exporter_read_duration_seconds.", "collector"),
+		readTime: c.addOwn(typeGauge, "exporter_read_duration_seconds", "exporter",
+			"Seconds this collection waited for the server's replies to all collectors."),
+		refused: c.addOwn(typeGauge, "exporter_command_refused", "exporter",
+			"1 for a command that the server does not allow or does not know, so that it is not asked.", "command", "reason"),
+		overflow: c.addOwn(typeCounter, "exporter_dropped_series_total", "exporter",
+			"Series left out because their metric had too many."),
+	}
+	for _, c := range collectors {
+		s.names = append(s.names, c.name())
+	}
+	if opts.Version != "" {
+		s.labels = []string{opts.Date, opts.Commit, runtime.Version(), opts.Version}
+	}
+	return s
+}
+
+// count adds one collection to the totals.
+func (s *self) count(c scrape) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.collections++
+	s.seconds += c.took.Seconds()
+	s.dropped += uint64(c.dropped)
+}
+
+// emit adds the exporter's own series.
+func (s *self) emit(out *sink, c scrape) {
+	s.mu.Lock()
+	count, seconds, dropped := s.collections, s.seconds, s.dropped
+	s.mu.Unlock()
+
+	reason := ""
+	if c.err != nil {
+		reason = string(downReason(c.err))
+	}
+	out.flag(s.up, c.err == nil)
+	for _, r := range Reasons() {
+		out.flag(s.down, string(r) == reason, string(r))
+	}
+	out.flag(s.lastError, c.err != nil, reason)
+	out.set(s.scrapes, float64(count))
+	out.summary(s.durations, count, seconds, nil)
+	out.set(s.lastDuration, c.took.Seconds())
+	out.set(s.lastConnect, c.connect.Seconds())
+	if s.labels != nil {
+		out.set(s.build, 1, s.labels...)
+	}
+	for i, name := range s.names {
+		var o outcome
+		if c.outcomes != nil {
+			o = c.outcomes[i]
+		}
+		out.flag(s.success, c.outcomes != nil && o.err == nil, name)
+		out.set(s.duration, o.took.Seconds(), name)
+	}
+	out.set(s.readTime, c.read.Seconds())
+	for _, a := range c.refused {
+		out.set(s.refused, 1, a.name, string(status.ReasonOf(a.refused)))
+	}
+	out.set(s.overflow, float64(dropped))
+}
+
+// downReason returns the reason of err, as one of Reasons.
+func downReason(err error) status.Reason {
+	reason := status.ReasonOf(err)
+	for _, r := range Reasons() {
+		if r == reason {
+			return r
+		}
+	}
+	return status.ReasonInternal
+}

@@ -1,0 +1,198 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Server is one connection to redis-server that the probe has for itself.
+type Server interface {
+	// Pipeline sends all commands in one write. An element of the result is an
+	// error when that command was answered with one. The error is not nil when
+	// there was no answer; its chain holds the cause (a net.Error, an errno).
+	Pipeline(ctx context.Context, cmds ...[]string) ([]any, error)
+	// Close ends the connection, and with it a Pipeline that waits for a reply.
+	Close() error
+}
+
+// commands returns one look. PING answers what INFO does not say: LOADING,
+// MASTERDOWN and MISCONF. One section per INFO, for servers before 7.0.
+// CLUSTER INFO is asked only of a cluster: elsewhere it is an error, and would
+// count in the server's statistics every second.
+func commands(cluster bool) [][]string {
+	cmds := [][]string{
+		{"PING"},
+		{"INFO", "server"},
+		{"INFO", "persistence"},
+		{"INFO", "replication"},
+		{"INFO", "cluster"},
+	}
+	if cluster {
+		cmds = append(cmds, []string{"CLUSTER", "INFO"})
+	}
+	return cmds
+}
+
+// answer is what one look brought.
+type answer struct {
+	contact Contact
+	err     error  // why there was no contact, or the error reply to PING
+	gone    bool   // nothing listens: the process is gone
+	trouble Reason // see Observation.Trouble
+
+	info    info.Info // the sections that were permitted
+	cluster info.Info // CLUSTER INFO
+}
+
+// ask puts one question and classifies what comes back.
+func ask(ctx context.Context, s Server, cluster bool) answer {
+	replies, err := s.Pipeline(ctx, commands(cluster)...)
+	if err != nil {
+		if status.ReasonOf(err) == status.ReasonMaxClients {
+			return answer{contact: Answered, err: err, trouble: ReasonMaxClients}
+		}
+		return answer{contact: contactOf(err), err: err, gone: isGone(err)}
+	}
+	a := answer{contact: Answered}
+	if err, ok := replies[0].(error); ok {
+		a.err, a.trouble = err, troubleOf(err)
+	}
+	var text strings.Builder
+	for _, r := range replies[1:5] {
+		switch r := r.(type) {
+		case string:
+			text.WriteString(r)
+			text.WriteByte('\n')
+		case error:
+			if a.err == nil && a.trouble == "" {
+				a.err = r
+			}
+		}
+	}
+	a.info = info.Parse(text.String())
+	if cluster && len(replies) > 5 {
+		if s, ok := replies[5].(string); ok {
+			a.cluster = info.Parse(s)
+		}
+	}
+	// A user without +ping that may read INFO gives all the facts but the
+	// complaints; that is no trouble.
+	if a.trouble == ReasonNoPerm && a.info.Get("role") != "" {
+		a.trouble = ""
+	}
+	return a
+}
+
+// troubleOf names what an error reply complains of; LOADING is not among it, it
+// is a fact of its own.
+func troubleOf(err error) Reason {
+	switch status.ReasonOf(err) {
+	case status.ReasonBusy:
+		return ReasonBusy
+	case status.ReasonAuth:
+		return ReasonAuth
+	case status.ReasonNoPerm, status.ReasonUnknownCmd:
+		return ReasonNoPerm
+	case status.ReasonMaxClients:
+		return ReasonMaxClients
+	case status.ReasonMisconf:
+		return ReasonMisconf
+	case status.ReasonMasterDown:
+		return ReasonMasterDown
+	}
+	return ""
+}
+
+// contactOf classifies an error of the connection. Only what the server itself
+// must have caused counts against it; the rest is the sidecar's own trouble.
+func contactOf(err error) Contact {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return Unable
+	}
+	switch {
+	case status.ReasonOf(err) == status.ReasonTimeout:
+		return Silent
+	case isGone(err),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return Refused
+	}
+	return Unable
+}
+
+// isGone tells whether nothing listens at the address.
+func isGone(err error) bool {
+	return status.ReasonOf(err) == status.ReasonUnreachable &&
+		(errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
+}
+
+// facts copies what an answer says of the server into o. It touches nothing
+// that needs a history.
+func (a answer) facts(o *Observation) {
+	o.Contact = a.contact
+	o.Error = ""
+	if a.err != nil {
+		o.Error = oneLine(a.err.Error())
+	}
+	if a.contact != Answered {
+		return
+	}
+	o.Trouble = a.trouble
+	if a.info.Len() == 0 {
+		// Nothing but PING was answered: with an error, or INFO is not permitted.
+		o.Loading = a.err != nil && status.ReasonOf(a.err) == status.ReasonLoading
+		return
+	}
+	in := a.info
+	o.Loading = in.Get("loading") == "1"
+	o.LoadedBytes, o.LoadingBytes, o.LoadingETA = 0, 0, 0
+	if o.Loading {
+		o.LoadedBytes, _ = in.Int("loading_loaded_bytes")
+		o.LoadingBytes, _ = in.Int("loading_total_bytes")
+		o.LoadingETA = secondsOf(in, "loading_eta_seconds")
+	}
+	switch in.Get("role") {
+	case "master":
+		o.Role = Master
+	case "slave":
+		o.Role = Replica
+	default:
+		o.Role = ""
+	}
+	o.LinkUp = in.Get("master_link_status") == "up"
+	o.LinkDown = secondsOf(in, "master_link_down_since_seconds")
+	o.LinkMute = secondsOf(in, "master_last_io_seconds_ago")
+	o.Syncing = in.Get("master_sync_in_progress") == "1"
+	o.SyncedByte, _ = in.Int("master_sync_read_bytes")
+	o.SyncBytes, _ = in.Int("master_sync_total_bytes")
+	// A replica that starts from its own dump goes on at that offset; one without
+	// data stands at 0 or 1.
+	offset, _ := in.Int("slave_repl_offset")
+	o.HasData = o.LinkUp || offset > 1
+	o.ClusterEnabled = in.Get("cluster_enabled") == "1"
+	if state := a.cluster.Get("cluster_state"); state != "" {
+		o.ClusterState = state
+	}
+	if !o.ClusterEnabled {
+		o.ClusterState = ""
+	}
+}
+
+// secondsOf reads a field of whole seconds; what is absent, negative or absurd
+// is 0, unknown.
+func secondsOf(in info.Info, name string) time.Duration {
+	n, ok := in.Int(name)
+	if !ok || n < 0 || n > 1<<32 {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}

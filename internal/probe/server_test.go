@@ -1,0 +1,572 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/probe"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+var _ probe.Server = (*redis.Client)(nil)
+
+const (
+	started = "ok: the server has answered and was not LOADING"
+	alive   = "ok: it answers"
+)
+
+// quick is a policy for tests that wait for its limits.
+func quick() probe.Policy {
+	p := probe.DefaultPolicy()
+	p.DeadAfter, p.BusyGrace, p.MaxLag = 3*time.Second, 200*time.Millisecond, time.Second
+	return p
+}
+
+// monitor runs a Monitor that looks at addr 20 times a second.
+func monitor(t *testing.T, o redis.Options, p probe.Policy) *probe.Monitor {
+	t.Helper()
+	o.Timeout, o.Name = probe.AskTimeout, "probe"
+	fresh := o
+	fresh.Timeout = probe.FreshTimeout
+	m := probe.NewMonitor(redis.New(o), probe.Options{
+		Interval: 50 * time.Millisecond,
+		Policy:   p,
+		Fresh: func(ctx context.Context) error {
+			c := redis.New(fresh)
+			defer c.Close()
+			_, err := c.Do(ctx, "PING")
+			return err
+		},
+		FreshEvery: 2,
+	}, status.NewBoard(slog.New(slog.DiscardHandler), nil).Register(status.Probe, probe.Reasons()...))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(3 * time.Second):
+			t.Error("Run did not end within 3 s")
+		}
+	})
+	return m
+}
+
+// becomes waits until a probe's line matches a pattern in full.
+func becomes(t *testing.T, m *probe.Monitor, k probe.Kind, pattern string) {
+	t.Helper()
+	re := regexp.MustCompile("^(?:" + pattern + ")$")
+	testenv.Eventually(t, 20*time.Second, func() error {
+		if line := m.Verdicts().Of(k).Line(k); !re.MatchString(line) {
+			return fmt.Errorf("%s: got %q, want %q", k, line, pattern)
+		}
+		return nil
+	})
+}
+
+// holds checks the present line of a probe.
+func holds(t *testing.T, m *probe.Monitor, k probe.Kind, want string) {
+	t.Helper()
+	if got := m.Verdicts().Of(k).Line(k); got != want {
+		t.Errorf("%s: got %q, want %q", k, got, want)
+	}
+}
+
+func TestServerHealthyAndGone(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	holds(t, m, probe.Startup, started)
+	holds(t, m, probe.Liveness, alive)
+
+	r.Kill(t)
+	becomes(t, m, probe.Readiness, `not ready: PING: connect: connection refused`)
+	becomes(t, m, probe.Startup, `not started: PING: connect: connection refused`)
+	becomes(t, m, probe.Liveness, `not alive: no connection for 3 s: PING: connect: connection refused`)
+	r.Start(t)
+	becomes(t, m, probe.Readiness, "ok: master")
+	becomes(t, m, probe.Liveness, alive)
+}
+
+func TestServerUnixSocket(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/redis.sock"
+	m := monitor(t, redis.Options{Network: "unix", Addr: path}, quick())
+	becomes(t, m, probe.Startup, `not started: PING: connect: no such file or directory`)
+	testenv.StartRedis(t, "--unixsocket", path)
+	becomes(t, m, probe.Readiness, "ok: master")
+}
+
+// big leaves a directory with a dump of n keys.
+func big(t *testing.T, n int) *testenv.Redis {
+	t.Helper()
+	r := testenv.StartRedis(t, "--rdbcompression", "no")
+	r.Fill(t, "key", n, 1000)
+	r.Do(t, "SAVE")
+	r.Stop(t)
+	return r
+}
+
+func TestServerLoading(t *testing.T) {
+	t.Parallel()
+	dir := big(t, 20000).Dir
+	// 20,000 keys of 1 KB with 100 µs each, a look at the sockets every 64 KiB.
+	r := testenv.StartRedisIn(t, dir, "--key-load-delay", "100", "--loading-process-events-interval-bytes", "65536")
+	p := quick()
+	p.DeadAfter = 200 * time.Millisecond // it answers, however long it takes
+	m := monitor(t, redis.Options{Addr: r.Addr}, p)
+	becomes(t, m, probe.Startup, `not started: LOADING \d+ %, \d+\.\d [KM]iB of \d+\.\d MiB(, about \d+ s left)?`)
+	becomes(t, m, probe.Liveness, `ok: LOADING \d+ %, .*`)
+	becomes(t, m, probe.Readiness, `not ready: LOADING \d+ %, .*`)
+	r.Do(t, "CONFIG", "SET", "key-load-delay", "0")
+	becomes(t, m, probe.Readiness, "ok: master")
+	holds(t, m, probe.Startup, started)
+}
+
+// A server that loads and hardly ever looks at its sockets is not dead.
+func TestServerLoadingAnswersSeldom(t *testing.T) {
+	t.Parallel()
+	dir := big(t, 20000).Dir
+	r := testenv.StartRedisIn(t, dir, "--key-load-delay", "100", "--loading-process-events-interval-bytes", "65536")
+	p := quick()
+	p.DeadAfter, p.LoadingStuck = 100*time.Millisecond, 20*time.Second
+	m := monitor(t, redis.Options{Addr: r.Addr}, p)
+	becomes(t, m, probe.Startup, `not started: LOADING .*`)
+	// From here on about 1,500 keys of 1 ms between two looks at the sockets.
+	r.Do(t, "CONFIG", "SET", "key-load-delay", "1000", "loading-process-events-interval-bytes", "1572864")
+	for range 2 {
+		becomes(t, m, probe.Liveness, `ok: no answer for 1 s, death is declared after 20 s`)
+		becomes(t, m, probe.Liveness, `ok: LOADING .*`) // it was its turn to answer
+		if v := m.Verdicts(); v.Startup.OK || !v.Liveness.OK || v.Readiness.OK {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+func TestServerBusy(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--lua-time-limit", "100")
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+
+	ended := make(chan error, 1)
+	go func() {
+		c := redis.New(redis.Options{Addr: r.Addr, Timeout: time.Minute})
+		defer c.Close()
+		_, err := c.Do(context.Background(), "EVAL", "while true do end", "0")
+		ended <- err
+	}()
+	becomes(t, m, probe.Readiness, `not ready: BUSY for \d+ s: a script or function runs too long`)
+	becomes(t, m, probe.Liveness, `ok: it answers: PING: BUSY Redis is busy running a script. .*`)
+	holds(t, m, probe.Startup, started)
+	r.Do(t, "SCRIPT", "KILL")
+	if err := <-ended; !redis.IsReply(err) {
+		t.Errorf("EVAL: %v", err)
+	}
+	becomes(t, m, probe.Readiness, "ok: master")
+}
+
+func TestServerStopped(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	r.Signal(t, syscall.SIGSTOP)
+	becomes(t, m, probe.Readiness, `not ready: no answer for \d s`)
+	holds(t, m, probe.Startup, started)
+	becomes(t, m, probe.Liveness, `ok: no answer for 2 s, death is declared after 3 s`)
+	becomes(t, m, probe.Liveness, `not alive: no answer for [34] s`)
+	r.Signal(t, syscall.SIGCONT)
+	becomes(t, m, probe.Readiness, "ok: master")
+	holds(t, m, probe.Liveness, alive)
+}
+
+// Run ends at once although a question waits for an answer that does not come.
+func TestServerStoppedDoesNotHoldUp(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, probe.DefaultPolicy())
+	becomes(t, m, probe.Readiness, "ok: master")
+	r.Signal(t, syscall.SIGSTOP)
+	becomes(t, m, probe.Readiness, `not ready: no answer for \d s`)
+	// The clean-up of monitor fails when Run takes long.
+}
+
+func TestServerPaused(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	r.Do(t, "CLIENT", "PAUSE", "1500", "ALL")
+	becomes(t, m, probe.Readiness, `not ready: no answer for \d s`)
+	becomes(t, m, probe.Liveness, `ok: no answer for \d s, death is declared after 3 s`)
+	becomes(t, m, probe.Readiness, "ok: master")
+
+	// Writes wait, reads do not: nothing for a probe to say.
+	r.Do(t, "CLIENT", "PAUSE", "500", "WRITE")
+	holds(t, m, probe.Readiness, "ok: master")
+}
+
+func TestServerPassword(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	r.Do(t, "CONFIG", "SET", "requirepass", "secret")
+	// An open connection stays logged in; the next one is not.
+	kill := redis.New(redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return "", "secret", nil }})
+	defer kill.Close()
+	if _, err := kill.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal"); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, m, probe.Readiness, `ok: as before; PING: NOAUTH .*`)
+	holds(t, m, probe.Startup, started)
+	becomes(t, m, probe.Liveness, `ok: it answers: PING: NOAUTH .*`)
+
+	late := monitor(t, redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return "", "wrong", nil }}, quick())
+	becomes(t, late, probe.Readiness, `not ready: PING: WRONGPASS invalid username-password pair or user is disabled.`)
+	holds(t, late, probe.Startup, started)
+	becomes(t, late, probe.Liveness, `ok: it answers: PING: WRONGPASS .*`)
+
+	right := monitor(t, redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return "", "secret", nil }}, quick())
+	becomes(t, right, probe.Readiness, "ok: master")
+}
+
+func TestServerPermissions(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	as := func(user string) *probe.Monitor {
+		return monitor(t, redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return user, "pw", nil }}, quick())
+	}
+	r.Do(t, "ACL", "SETUSER", "nothing", "on", ">pw", "-@all")
+	r.Do(t, "ACL", "SETUSER", "ping", "on", ">pw", "-@all", "+ping")
+	r.Do(t, "ACL", "SETUSER", "info", "on", ">pw", "-@all", "+info")
+
+	m := as("nothing")
+	becomes(t, m, probe.Readiness, `not ready: PING: NOPERM .*`)
+	holds(t, m, probe.Startup, started)
+	becomes(t, m, probe.Liveness, `ok: it answers: PING: NOPERM .*`)
+	becomes(t, as("ping"), probe.Readiness, "ok: it answers PING; INFO is not permitted, so a replica's lag is not known")
+	becomes(t, as("info"), probe.Readiness, "ok: master")
+}
+
+func TestServerMaxClients(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	r.Do(t, "CONFIG", "SET", "maxclients", "1")
+	becomes(t, m, probe.Readiness, `ok: master; new connections are refused: PING: ERR max number of clients reached`)
+	holds(t, m, probe.Liveness, alive)
+
+	late := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, late, probe.Readiness, `not ready: PING: ERR max number of clients reached`)
+	holds(t, late, probe.Startup, started)
+	holds(t, late, probe.Liveness, `ok: it answers: PING: ERR max number of clients reached`)
+}
+
+func TestServerMisconf(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp(t.TempDir(), "gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := testenv.StartRedisIn(t, dir, "--save", "3600 1")
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	choosy := quick()
+	choosy.UnreadyOnMisconf = true
+	strict := monitor(t, redis.Options{Addr: r.Addr}, choosy)
+	becomes(t, m, probe.Readiness, "ok: master")
+	// A file mode would not stop root, so the directory goes.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	r.Do(t, "BGSAVE")
+	becomes(t, m, probe.Readiness, "ok: master; MISCONF: the last save failed, writes are refused")
+	becomes(t, strict, probe.Readiness, "not ready: MISCONF: the last save failed, writes are refused")
+	becomes(t, m, probe.Liveness, `ok: it answers: PING: MISCONF Redis is configured to save RDB snapshots.*`)
+	r.Do(t, "CONFIG", "SET", "save", "")
+	becomes(t, strict, probe.Readiness, "ok: master")
+}
+
+// replicaOf starts a replica of r.
+func replicaOf(t *testing.T, r *testenv.Redis, args ...string) *testenv.Redis {
+	t.Helper()
+	return testenv.StartRedis(t, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(r.Port)}, args...)...)
+}
+
+func TestServerReplica(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	strict := replicaOf(t, r, "--replica-serve-stale-data", "no")
+	lax := replicaOf(t, r)
+	stale := quick()
+	stale.AllowStale = true
+	ms, ml := monitor(t, redis.Options{Addr: strict.Addr}, quick()), monitor(t, redis.Options{Addr: lax.Addr}, quick())
+	mo := monitor(t, redis.Options{Addr: lax.Addr}, stale)
+	for _, m := range []*probe.Monitor{ms, ml, mo} {
+		becomes(t, m, probe.Readiness, "ok: replica, in touch with its master")
+	}
+	r.Kill(t)
+	becomes(t, ms, probe.Readiness, "not ready: MASTERDOWN: the link to the master is down and replica-serve-stale-data is no")
+	becomes(t, ms, probe.Liveness, `ok: it answers: PING: MASTERDOWN .*`)
+	becomes(t, ml, probe.Readiness, `ok: replica, the link to the master is down for \d s, allowed are 1 s`)
+	becomes(t, ml, probe.Readiness, `not ready: the link to the master is down for \d s, more than 1 s`)
+	becomes(t, mo, probe.Readiness, `ok: replica, serving stale data: the link to the master is down for \d s`)
+	holds(t, ml, probe.Startup, started)
+	becomes(t, ml, probe.Liveness, alive)
+	r.Start(t)
+	for _, m := range []*probe.Monitor{ms, ml, mo} {
+		becomes(t, m, probe.Readiness, "ok: replica, in touch with its master")
+	}
+}
+
+func TestServerFirstFullSync(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--repl-diskless-sync", "no")
+	r.Fill(t, "key", 1000, 1000)
+	r.Do(t, "CONFIG", "SET", "rdb-key-save-delay", "1000") // µs: the child takes 1 s
+	replica := replicaOf(t, r)
+	p := quick()
+	p.AllowStale = true // does not make a replica without data ready
+	m := monitor(t, redis.Options{Addr: replica.Addr}, p)
+	becomes(t, m, probe.Readiness, "not ready: first full copy from the master|not ready: waiting for the first copy of the master's data")
+	holds(t, m, probe.Startup, started)
+	holds(t, m, probe.Liveness, alive)
+	becomes(t, m, probe.Readiness, "ok: replica, in touch with its master")
+
+	// Diskless, the transfer itself is slow and shows its progress.
+	r.Do(t, "CONFIG", "SET", "repl-diskless-sync", "yes")
+	r.Do(t, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+	second := replicaOf(t, r)
+	m = monitor(t, redis.Options{Addr: second.Addr}, p)
+	becomes(t, m, probe.Readiness, `not ready: first full copy from the master: \d+\.\d [KM]iB`)
+	becomes(t, m, probe.Readiness, "ok: replica, in touch with its master")
+
+	// Another full copy later: it serves what it has.
+	third := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	third.Fill(t, "other", 1000, 1000)
+	third.Do(t, "CONFIG", "SET", "rdb-key-save-delay", "1000")
+	second.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(third.Port))
+	becomes(t, m, probe.Readiness, `ok: replica, serving stale data: the link to the master is down for \d s`)
+	becomes(t, m, probe.Readiness, "ok: replica, in touch with its master")
+}
+
+func TestServerCluster(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "500")
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master; the cluster is not formed yet")
+	r.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	becomes(t, m, probe.Readiness, "ok: master, cluster ok")
+	r.Do(t, "CLUSTER", "DELSLOTS", "7")
+	becomes(t, m, probe.Readiness, "not ready: cluster_state is fail, it was ok before")
+	holds(t, m, probe.Liveness, alive)
+	r.Do(t, "CLUSTER", "ADDSLOTS", "7")
+	becomes(t, m, probe.Readiness, "ok: master, cluster ok")
+}
+
+// The server's own statistics of errors must not count our questions.
+func TestServerCountsNoErrors(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+	c := r.Client(t)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		in, err := c.Info(t.Context(), "commandstats")
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(in.Get("cmdstat_ping"), "calls=") || strings.HasPrefix(in.Get("cmdstat_ping"), "calls=1,") {
+			return errors.New("not asked twice yet")
+		}
+		return nil
+	})
+	in, err := c.Info(t.Context(), "stats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in.Get("total_error_replies"); got != "0" {
+		t.Errorf("total_error_replies is %s", got)
+	}
+}
+
+func TestServerThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Listener.Close()
+	web.Listener = l
+	web.Start()
+	defer web.Close()
+	m := monitor(t, redis.Options{Addr: l.Addr().String()}, quick())
+	becomes(t, m, probe.Liveness, `ok: cannot ask the server, which is no proof of death: .*`)
+	becomes(t, m, probe.Readiness, `not ready: cannot ask the server: .*`)
+
+	m = monitor(t, redis.Options{Addr: "redis.invalid:6379"}, quick())
+	becomes(t, m, probe.Liveness, `ok: cannot ask the server, which is no proof of death: PING: lookup redis.invalid.*`)
+}
+
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	look := func(t *testing.T, addr string) probe.Verdicts {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		c := redis.New(redis.Options{Addr: addr})
+		defer c.Close()
+		return probe.Once(ctx, c, probe.DefaultPolicy())
+	}
+	is := func(t *testing.T, v probe.Verdicts, startup, liveness, readiness string) {
+		t.Helper()
+		for k, want := range map[probe.Kind]string{probe.Startup: startup, probe.Liveness: liveness, probe.Readiness: readiness} {
+			if got := v.Of(k).Line(k); !regexp.MustCompile("^" + want + "$").MatchString(got) {
+				t.Errorf("%s: got %q, want %q", k, got, want)
+			}
+		}
+	}
+	r := testenv.StartRedis(t)
+	is(t, look(t, r.Addr), started, alive, "ok: master")
+	r.Signal(t, syscall.SIGSTOP)
+	is(t, look(t, r.Addr), "not started: no answer in time",
+		"ok: no answer, but one look cannot tell a hung server from a busy one", "not ready: no answer in time")
+	r.Signal(t, syscall.SIGCONT)
+	r.Kill(t)
+	refused := "PING: connect: connection refused"
+	is(t, look(t, r.Addr), "not started: "+refused, "not alive: "+refused, "not ready: "+refused)
+
+	cluster := testenv.StartRedis(t, "--cluster-enabled", "yes")
+	is(t, look(t, cluster.Addr), started, alive, "ok: master; the cluster is not formed yet")
+}
+
+func TestHandlersAskAndMetrics(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	becomes(t, m, probe.Readiness, "ok: master")
+
+	mux := http.NewServeMux()
+	for _, k := range probe.Kinds() {
+		mux.Handle(k.Path(), m.Handler(k))
+	}
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	answers := func(k probe.Kind, code int, body string) {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, k.Path(), nil))
+		if rec.Code != code || !regexp.MustCompile("^"+body+"\n$").MatchString(rec.Body.String()) {
+			t.Errorf("%s: got %d %q, want %d %q", k, rec.Code, rec.Body, code, body)
+		}
+		if h := rec.Header(); h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s: header %v", k, h)
+		}
+	}
+	ask := func(k probe.Kind) probe.Verdict {
+		t.Helper()
+		v, err := probe.Ask(t.Context(), nil, srv.URL, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	answers(probe.Startup, 200, started)
+	answers(probe.Liveness, 200, alive)
+	answers(probe.Readiness, 200, "ok: master")
+	if got, want := ask(probe.Readiness), (probe.Verdict{OK: true, Reason: probe.ReasonOK, Message: "master"}); got != want {
+		t.Errorf("Ask: got %+v, want %+v", got, want)
+	}
+	want := `# HELP redis_sidecar_probe_unanswered_seconds How long redis-server has owed an answer; 0 when it answered the last question.
+# TYPE redis_sidecar_probe_unanswered_seconds gauge
+redis_sidecar_probe_unanswered_seconds 0
+# HELP redis_sidecar_probe_verdict 1 when the probe's verdict is yes, 0 when it is no.
+# TYPE redis_sidecar_probe_verdict gauge
+redis_sidecar_probe_verdict{probe="liveness"} 1
+redis_sidecar_probe_verdict{probe="readiness"} 1
+redis_sidecar_probe_verdict{probe="startup"} 1
+`
+	if diff := cmp.Diff(want, scrape(t, probe.NewCollector(m))); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+
+	r.Signal(t, syscall.SIGSTOP)
+	becomes(t, m, probe.Liveness, `not alive: no answer for \d s`)
+	start := time.Now()
+	answers(probe.Startup, 200, started)
+	answers(probe.Liveness, 503, `not alive: no answer for \d s`)
+	answers(probe.Readiness, 503, `not ready: no answer for \d s`)
+	if v := ask(probe.Liveness); v.OK || !strings.HasPrefix(v.Message, "no answer for ") {
+		t.Errorf("Ask: %+v", v)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("the answers about a stopped server took %s", took)
+	}
+
+	rec := httptest.NewRecorder()
+	mux.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/livez", nil))
+	if rec.Code != http.StatusMethodNotAllowed || rec.Header().Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d %v", rec.Code, rec.Header())
+	}
+}
+
+// scrape returns what a collector gives, as text.
+func scrape(t *testing.T, c prometheus.Collector) string {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, mf := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+func TestAskNoSidecar(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n"))
+	}))
+	_, err := probe.Ask(t.Context(), nil, srv.URL, probe.Liveness)
+	if want := "ask the sidecar: " + srv.URL + "/livez: not the answer of a redis-sidecar: 200 OK"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	srv.Close()
+	if _, err := probe.Ask(t.Context(), nil, srv.URL, probe.Liveness); err == nil || !strings.HasPrefix(err.Error(), "ask the sidecar: ") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -27,7 +27,7 @@ demo: ## the whole job on this machine: Redis, an S3 server, the sidecar
 	@test/demo/demo.sh
 
 build: ## bin/redis-sidecar, as it is released: static, small
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/redis-sidecar
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/redis-sidecar
 
 test: ## all tests with the race detector; installs the servers they need
 	@test/tools/apt.sh $(SERVERS) $(COMPILER)
@@ -63,8 +63,8 @@ size: build ## size of the binary, its memory when idle, when scraped, when back
 e2e: ## the StatefulSet of deploy/ in the cluster of KUBECONFIG, see docs/testing.md
 	go run ./test/e2e
 
-image: ## the container image IMAGE, by docker or, without a daemon, as an archive in bin/
-	test/image/build.sh redis-sidecar $(IMAGE) $(VERSION)
+image: ## the container image IMAGE: by docker or, without its daemon, as an archive in bin/
+	test/image/build.sh $(IMAGE) $(VERSION)
 
 docs: ## the generated parts of docs/
 	go run ./test/docs

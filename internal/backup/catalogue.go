@@ -35,6 +35,9 @@ type Store interface {
 	List(ctx context.Context, prefix string, fn func(key string, size int64, modified time.Time) error) error
 	// Delete removes an object; removing what is absent is no error.
 	Delete(ctx context.Context, key string) error
+	// Sweep removes what Puts cut short, by a killed process, left behind more
+	// than olderThan ago and List does not show.
+	Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error)
 	// String names the store for people, without secrets.
 	String() string
 }
@@ -97,18 +100,44 @@ func (c *Catalogue) ObjectKey(m Manifest) string { return c.prefix() + m.ID + "/
 // not read the manifests. Folders without a manifest are no snapshots, and
 // names that are no ids are left out.
 func (c *Catalogue) IDs(ctx context.Context) ([]string, error) {
-	var ids []string
-	err := c.store.List(ctx, c.prefix(), func(key string, _ int64, _ time.Time) error {
-		if id, name, ok := c.split(key); ok && name == manifestName {
-			ids = append(ids, id)
+	ids, _, err := c.scan(ctx)
+	return ids, err
+}
+
+// scan lists everything once: the ids of snapshots, newest first, and the
+// folders without a manifest.
+func (c *Catalogue) scan(ctx context.Context) (ids []string, rest []Orphan, err error) {
+	folders := map[string]*Orphan{}
+	err = c.store.List(ctx, c.prefix(), func(key string, size int64, modified time.Time) error {
+		id, name, ok := c.split(key)
+		if !ok {
+			return nil
 		}
+		f := folders[id]
+		if f == nil {
+			f = &Orphan{ID: id}
+			folders[id] = f
+		}
+		f.Size += size
+		if modified.After(f.Modified) {
+			f.Modified = modified
+		}
+		f.complete = f.complete || name == manifestName
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list snapshots: %w", err)
+		return nil, nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	for id, f := range folders {
+		if f.complete {
+			ids = append(ids, id)
+		} else {
+			rest = append(rest, *f)
+		}
 	}
 	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
-	return ids, nil
+	slices.SortFunc(rest, func(a, b Orphan) int { return cmp.Compare(a.ID, b.ID) })
+	return ids, rest, nil
 }
 
 // reachable asks the store for as little as shows that it is there and that its
@@ -151,13 +180,9 @@ func (c *Catalogue) List(ctx context.Context, limit int) ([]Entry, error) {
 	g.SetLimit(manifestFetches)
 	for i, id := range ids {
 		g.Go(func() error {
-			m, err := c.Get(ctx, id)
-			at, _ := IDTime(id) // IDs returns valid ones only
-			entries[i] = Entry{ID: id, Time: at, Manifest: m, Err: err}
-			if err != nil && status.ReasonOf(err) != status.ReasonCorrupt && !errors.Is(err, ErrNotFound) {
-				return err
-			}
-			return nil
+			var err error
+			entries[i], err = c.entry(ctx, id)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -165,6 +190,17 @@ func (c *Catalogue) List(ctx context.Context, limit int) ([]Entry, error) {
 	}
 	// What was deleted between listing and reading was no damage.
 	return slices.DeleteFunc(entries, func(e Entry) bool { return errors.Is(e.Err, ErrNotFound) }), nil
+}
+
+// entry reads the manifest of a valid id. Damage and absence are in the entry;
+// the error is of the store.
+func (c *Catalogue) entry(ctx context.Context, id string) (Entry, error) {
+	at, _ := IDTime(id)
+	m, err := c.Get(ctx, id)
+	if err != nil && status.ReasonOf(err) != status.ReasonCorrupt && !errors.Is(err, ErrNotFound) {
+		return Entry{}, err
+	}
+	return Entry{ID: id, Time: at, Manifest: m, Err: err}, nil
 }
 
 // Get reads the manifest of one snapshot. The error wraps ErrNotFound when there
@@ -281,60 +317,34 @@ func (c *Catalogue) deleteObjects(ctx context.Context, id string) error {
 	return nil
 }
 
-// Orphan is a folder of objects without a manifest: an upload or a deletion cut
-// short. It is invisible to every reader and only costs space.
+// Orphan is a folder of objects without a manifest: an upload that still runs,
+// or an upload or a deletion cut short. It is invisible to every reader and only
+// costs space.
 type Orphan struct {
-	ID   string
-	Size int64 // bytes of all its objects
+	ID       string
+	Size     int64     // bytes of all its objects
+	Modified time.Time // of the newest of them
+
+	complete bool
 }
 
-// Orphans returns the folders without a manifest in which nothing, and whose id,
-// is newer than the given time: younger ones may be uploads that still run.
+// Orphans returns the folders without a manifest in which nothing is newer than
+// before, nor their ids: younger ones may be uploads that still run.
 func (c *Catalogue) Orphans(ctx context.Context, before time.Time) ([]Orphan, error) {
-	type folder struct {
-		size   int64
-		newest time.Time
-	}
-	folders := map[string]folder{} // only those of which no manifest was seen yet
-	complete := map[string]bool{}
-	err := c.store.List(ctx, c.prefix(), func(key string, size int64, modified time.Time) error {
-		id, name, ok := c.split(key)
-		if !ok {
-			return nil
-		}
-		if name == manifestName {
-			complete[id] = true
-			delete(folders, id)
-			return nil
-		}
-		if complete[id] {
-			return nil
-		}
-		f := folders[id]
-		f.size += size
-		if modified.After(f.newest) {
-			f.newest = modified
-		}
-		folders[id] = f
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list orphans: %w", err)
-	}
-	var orphans []Orphan
-	for id, f := range folders {
-		at, _ := IDTime(id)
-		if f.newest.Before(before) && at.Before(before) {
-			orphans = append(orphans, Orphan{ID: id, Size: f.size})
-		}
-	}
-	slices.SortFunc(orphans, func(a, b Orphan) int { return cmp.Compare(a.ID, b.ID) })
-	return orphans, nil
+	_, rest, err := c.scan(ctx)
+	return olderThan(rest, before), err
 }
 
-// DeleteOrphan removes the objects of an orphan, unless it has become a
+func olderThan(orphans []Orphan, before time.Time) []Orphan {
+	return slices.DeleteFunc(orphans, func(o Orphan) bool {
+		at, _ := IDTime(o.ID) // split lets only valid ones through
+		return !o.Modified.Before(before) || !at.Before(before)
+	})
+}
+
+// deleteOrphan removes the objects of an orphan, unless it has become a
 // snapshot by now.
-func (c *Catalogue) DeleteOrphan(ctx context.Context, id string) error {
+func (c *Catalogue) deleteOrphan(ctx context.Context, id string) error {
 	if _, err := c.store.Stat(ctx, c.manifestKey(id)); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = errors.New("it has a manifest")

@@ -253,7 +253,10 @@ func (r *run) read(ctx context.Context, s *save, child *child, up *upload, timer
 	}
 	// Scan has read to io.EOF, so the child is gone.
 	if !child.ok {
-		r.log.Warn("the server could not finish its own save, the snapshot is not affected", "rdb_last_bgsave_status", "err", "hint", "see the log of redis-server"+r.facts.hintMisconf())
+		// The descriptor shows all that the child wrote; what failed was to bring
+		// it to disk or to rename it.
+		err := r.facts.saveFailed(errors.New("rdb_last_bgsave_status is err"))
+		r.log.Warn("the server could not keep its own dump, the snapshot is whole", "error", err, "hint", "see the log of redis-server")
 	}
 	out := describeRDB(summary)
 	out.Size, out.SHA256 = plain.n, plain.sha256()
@@ -267,8 +270,8 @@ func (f facts) cutOff(child *child, n int64) error {
 		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
 			fmt.Errorf("the server stopped its save after %s", formatBytes(n)))
 	}
-	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken"+f.hintMisconf(),
-		fmt.Errorf("the save failed after %s", formatBytes(n)))
+	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken",
+		f.saveFailed(fmt.Errorf("the save failed after %s", formatBytes(n))))
 }
 
 // confirm makes sure that an intact RDB is the one that was asked for.

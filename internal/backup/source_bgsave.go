@@ -188,17 +188,21 @@ func (b *bgsave) refused(err error) error {
 	if reason := status.ReasonOf(err); reason != status.ReasonRedis {
 		return err // noperm, loading …: already explained
 	}
-	hint := "see the log of redis-server; most often there is not enough memory for a fork: vm.overcommit_memory=1, or a higher memory limit"
-	return status.WithHint(status.ReasonSave, hint+b.facts.hintMisconf(), fmt.Errorf("the server refused to save: %w", err))
+	return status.WithHint(status.ReasonSave, "see the log of redis-server; most often there is not enough memory for a fork: set vm.overcommit_memory=1 or raise the memory limit",
+		b.facts.saveFailed(fmt.Errorf("the server refused to save: %w", err)))
 }
 
-// hintMisconf warns of the state that a failed save leaves a server in which
-// saves by itself.
-func (f facts) hintMisconf() string {
+// errWritesRefused is wrapped by the error of a save that has, unless
+// stop-writes-on-bgsave-error is no, left the server refusing writes.
+var errWritesRefused = errors.New("until a save succeeds the server may refuse writes (MISCONF)")
+
+// saveFailed adds to the error of a failed save what it means for a server that
+// saves by itself, too.
+func (f facts) saveFailed(err error) error {
 	if !f.savePoints {
-		return ""
+		return err
 	}
-	return ". ATTENTION: until a save succeeds this server refuses writes (MISCONF), unless stop-writes-on-bgsave-error is no"
+	return fmt.Errorf("%w; %w", err, errWritesRefused)
 }
 
 // tempFiles returns the temporary files of fork children in the data directory,

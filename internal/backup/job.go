@@ -123,7 +123,7 @@ func (j *Job) Run(ctx context.Context) error {
 		if waitUntil(ctx, at) != nil {
 			return nil
 		}
-		task, scheduled := retry, !time.Now().Before(next)
+		task, scheduled := retry, retry == nil || !time.Now().Before(next)
 		if scheduled {
 			task = j.snapshot
 		}
@@ -152,7 +152,7 @@ func (j *Job) Run(ctx context.Context) error {
 // clocks are set, machines sleep.
 func waitUntil(ctx context.Context, at time.Time) error {
 	for {
-		left := time.Until(at.Round(0)) // without the monotonic reading
+		left := time.Until(at.Round(0)) // by the wall clock
 		if left <= 0 {
 			return ctx.Err()
 		}

@@ -1,0 +1,476 @@
+package announce
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+var _ Server = (*redis.Client)(nil)
+
+// running is a Job that runs, with what it reported and logged.
+type running struct {
+	*Job
+	board *status.Board
+	log   *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// run starts a Job against r. change may alter it before.
+func run(t *testing.T, s Server, o Options, change ...func(*Job)) running {
+	t.Helper()
+	log := &lockedBuffer{}
+	board := status.NewBoard(slog.New(slog.NewTextHandler(log, nil)), nil)
+	if o.Interval == 0 {
+		o.Interval = 100 * time.Millisecond
+	}
+	j := New(s, o, board.Register(status.Announce, Reasons()...))
+	for _, c := range change {
+		c(j)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- j.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return running{j, board, log}
+}
+
+// says waits until the report has a state and a message, and returns it.
+func (r running) says(t *testing.T, state status.State, message string) status.Report {
+	t.Helper()
+	var rep status.Report
+	testenv.Eventually(t, 15*time.Second, func() error {
+		rep, _ = r.board.Report(status.Announce)
+		if rep.State != state || rep.Message != message {
+			return fmt.Errorf("got %s %q, want %s %q", rep.State, rep.Message, state, message)
+		}
+		return nil
+	})
+	return rep
+}
+
+func get(t *testing.T, r *testenv.Redis, param string) string {
+	t.Helper()
+	return pairs(r.Do(t, "CONFIG", "GET", param))[param]
+}
+
+func infoOf(t *testing.T, r *testenv.Redis, section string) info.Info {
+	t.Helper()
+	in, err := r.Client(t).Info(t.Context(), section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func scrape(t *testing.T, c prometheus.Collector) string {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, mf := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// replicaAt waits until the master lists its only replica under an address.
+func replicaAt(t *testing.T, master *testenv.Redis, ip string) {
+	t.Helper()
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if got := infoOf(t, master, "replication").Get("slave0"); !strings.HasPrefix(got, "ip="+ip+",") || !strings.Contains(got, "state=online") {
+			return fmt.Errorf("the master lists %q, want %s", got, ip)
+		}
+		return nil
+	})
+}
+
+func TestReplicaGetsANewAddress(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port),
+		"--replica-announce-ip", "127.0.0.2")
+	replicaAt(t, master, "127.0.0.2")
+	before := infoOf(t, master, "stats")
+
+	start := time.Now()
+	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
+	replicaAt(t, master, "127.0.0.3")
+	t.Logf("the master lists the new address after %s", time.Since(start).Round(time.Millisecond))
+	rep := j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")
+
+	after := infoOf(t, master, "stats")
+	if got, want := after.Get("sync_full"), before.Get("sync_full"); got != want {
+		t.Errorf("sync_full is %s, was %s: the new link cost a full copy", got, want)
+	}
+	if got := after.Get("sync_partial_ok"); got != "1" {
+		t.Errorf("sync_partial_ok is %s, want 1", got)
+	}
+	if ok, why := j.OK(); !ok {
+		t.Errorf("not OK: %s", why)
+	}
+
+	d := rep.Detail.(Detail)
+	want := Detail{
+		Mode: Auto, Address: "127.0.0.3", Source: SourceSetting,
+		Announced:      map[string]string{replicaParam: "127.0.0.3", clusterParam: ""},
+		Corrections:    1,
+		LastCorrection: &Correction{At: d.LastCorrection.At, Parameter: replicaParam, From: "127.0.0.2", To: "127.0.0.3"},
+	}
+	if diff := cmp.Diff(want, d); diff != "" {
+		t.Errorf("detail (-want +got):\n%s", diff)
+	}
+	if got := strings.Count(j.log.String(), `msg="announced address corrected" job=announce parameter=replica-announce-ip from=127.0.0.2 to=127.0.0.3`); got != 1 {
+		t.Errorf("%d lines about the correction in:\n%s", got, j.log)
+	}
+	wantMetrics := `# HELP redis_sidecar_announce_address_info The pod's own address and where it was taken from; always 1.
+# TYPE redis_sidecar_announce_address_info gauge
+redis_sidecar_announce_address_info{address="127.0.0.3",source="setting"} 1
+# HELP redis_sidecar_announce_corrections_total Announced addresses that were corrected.
+# TYPE redis_sidecar_announce_corrections_total counter
+redis_sidecar_announce_corrections_total 1
+# HELP redis_sidecar_announce_mismatch 1 while redis-server is known to announce another address than its own.
+# TYPE redis_sidecar_announce_mismatch gauge
+redis_sidecar_announce_mismatch 0
+`
+	if diff := cmp.Diff(wantMetrics, scrape(t, NewCollector(j.Job))); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// During a full copy there is no link to cut yet; the address must not be lost.
+func TestReplicaGetsANewAddressDuringAFullCopy(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	master.Fill(t, "key", 1500, 1000)
+	master.Do(t, "CONFIG", "SET", "rdb-key-save-delay", "1000") // µs: the copy takes 1.5 s
+	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replica-announce-ip", "127.0.0.2")
+	replica.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(master.Port))
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if infoOf(t, replica, "replication").Get("master_sync_in_progress") != "1" {
+			return errors.New("no full copy runs")
+		}
+		return nil
+	})
+	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
+	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting); the master learns the new address when the copy from it is complete")
+	replicaAt(t, master, "127.0.0.3")
+	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")
+	if got := infoOf(t, master, "stats").Get("sync_full"); got != "1" {
+		t.Errorf("sync_full is %s, want 1", got)
+	}
+}
+
+// A replica that has no link yet tells the new address when it makes one.
+func TestReplicaWithoutALink(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	master.Stop(t)
+	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port),
+		"--replica-announce-ip", "127.0.0.2")
+	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
+	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")
+	master.Start(t)
+	replicaAt(t, master, "127.0.0.3")
+	if got := infoOf(t, master, "stats").Get("sync_partial_ok"); got != "0" {
+		t.Errorf("sync_partial_ok is %s: the link was cut for nothing", got)
+	}
+}
+
+func TestMasterAndAddressThatChanges(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	var mu sync.Mutex
+	addr := addrs("10.1.1.1")
+	j := run(t, r.Client(t), Options{}, func(j *Job) {
+		j.find.interfaces = func() ([]netip.Addr, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return append([]netip.Addr(nil), addr...), nil
+		}
+	})
+	j.says(t, status.OK, "replica-announce-ip is 10.1.1.1 (interface)")
+	if got := get(t, r, replicaParam); got != "10.1.1.1" {
+		t.Errorf("the server says %q", got)
+	}
+	mu.Lock()
+	addr = addrs("10.1.1.2")
+	mu.Unlock()
+	j.says(t, status.OK, "replica-announce-ip is 10.1.1.2 (interface)")
+
+	// Somebody else changes it back.
+	r.Do(t, "CONFIG", "SET", replicaParam, "10.1.1.1")
+	testenv.Eventually(t, 5*time.Second, func() error {
+		if got := get(t, r, replicaParam); got != "10.1.1.2" {
+			return fmt.Errorf("the server says %q", got)
+		}
+		return nil
+	})
+
+	// An address that is gone is not replaced by a guess.
+	mu.Lock()
+	addr = nil
+	mu.Unlock()
+	rep := j.says(t, status.Failing, "no network interface has an address that others could reach")
+	if rep.Reason != status.ReasonAddress {
+		t.Errorf("reason %s", rep.Reason)
+	}
+	if !strings.Contains(j.log.String(), `hint="set announce.address, or give the container POD_IP from status.podIP"`) {
+		t.Errorf("no hint in:\n%s", j.log)
+	}
+	if got := get(t, r, replicaParam); got != "10.1.1.2" {
+		t.Errorf("the server says %q", got)
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--replica-announce-ip", "redis-0.redis")
+	j := run(t, r.Client(t), Options{PodIP: "10.1.1.1"})
+	j.says(t, status.OK, "replica-announce-ip is the name redis-0.redis and stays so; own address is 10.1.1.1 (pod)")
+	if got := get(t, r, replicaParam); got != "redis-0.redis" {
+		t.Errorf("the server says %q", got)
+	}
+
+	second := testenv.StartRedis(t, "--replica-announce-ip", "redis-0.redis")
+	j = run(t, second.Client(t), Options{PodIP: "10.1.1.1", Mode: Replication})
+	j.says(t, status.OK, "replica-announce-ip is 10.1.1.1 (pod)")
+
+	third := testenv.StartRedis(t)
+	j = run(t, third.Client(t), Options{Address: "redis-1.redis"})
+	j.says(t, status.OK, "replica-announce-ip is redis-1.redis (setting)")
+	if got := get(t, third, replicaParam); got != "redis-1.redis" {
+		t.Errorf("the server says %q", got)
+	}
+
+	cluster := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-announce-ip", "redis-0.redis")
+	j = run(t, cluster.Client(t), Options{PodIP: "10.1.1.1"})
+	j.says(t, status.OK, "cluster-announce-ip is 10.1.1.1 (pod)")
+	if got := get(t, cluster, clusterParam); got != "10.1.1.1" {
+		t.Errorf("the server says %q", got)
+	}
+	if got := get(t, cluster, replicaParam); got != "" {
+		t.Errorf("%s was touched: %q", replicaParam, got)
+	}
+
+	j = run(t, cluster.Client(t), Options{Address: "redis-0.redis"})
+	j.says(t, status.Failing, "announce.address redis-0.redis is a name, and the cluster bus knows only IP addresses")
+}
+
+func TestClusterModeWithoutACluster(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	j := run(t, r.Client(t), Options{Mode: Cluster, PodIP: "10.1.1.1"})
+	j.says(t, status.OK, "cluster-announce-ip is 10.1.1.1 (pod); it has no effect, this server is not a cluster node")
+}
+
+func TestOff(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	j := run(t, r.Client(t), Options{Mode: Off, Address: "127.0.0.3"})
+	j.says(t, status.Disabled, "announce.mode is off")
+	if got := get(t, r, replicaParam); got != "" {
+		t.Errorf("the server says %q", got)
+	}
+	if ok, _ := j.OK(); !ok {
+		t.Error("not OK")
+	}
+}
+
+// A cluster with a stale cluster-announce-ip looks healthy and sends clients away.
+func TestClusterWithAStaleAddress(t *testing.T) {
+	t.Parallel()
+	const stale = "127.0.0.99"
+	var nodes []*testenv.Redis
+	for i := range 3 {
+		ip := fmt.Sprintf("127.0.0.%d", 21+i)
+		nodes = append(nodes, testenv.StartRedis(t, "--cluster-enabled", "yes", "--bind", ip, "--bind-source-addr", ip, "--cluster-node-timeout", "2000",
+			"--port", strconv.Itoa(clusterPort(t))))
+	}
+	for i, n := range nodes {
+		n.Do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*5461), strconv.Itoa([]int{5460, 10921, 16383}[i]))
+		if i > 0 {
+			n.Do(t, "CLUSTER", "MEET", "127.0.0.21", strconv.Itoa(nodes[0].Port))
+		}
+	}
+	id := nodes[2].Do(t, "CLUSTER", "MYID").(string)
+	peersSay := func(ip string) error {
+		for _, n := range nodes[:2] {
+			if state := infoText(n.Do(t, "CLUSTER", "INFO")).Get("cluster_state"); state != "ok" {
+				return fmt.Errorf("cluster_state is %s", state)
+			}
+			text := n.Do(t, "CLUSTER", "NODES").(string)
+			if !strings.Contains(text, id+" "+ip+":") {
+				return fmt.Errorf("%s is not at %s:\n%s", id, ip, text)
+			}
+		}
+		return nil
+	}
+	testenv.Eventually(t, 20*time.Second, func() error { return peersSay("127.0.0.23") })
+	nodes[2].Do(t, "CONFIG", "SET", clusterParam, stale)
+	testenv.Eventually(t, 20*time.Second, func() error { return peersSay(stale) })
+
+	start := time.Now()
+	j := run(t, nodes[2].Client(t), Options{Address: "127.0.0.23"})
+	testenv.Eventually(t, 5*time.Second, func() error { return peersSay("127.0.0.23") })
+	t.Logf("the peers know the right address after %s", time.Since(start).Round(time.Millisecond))
+	j.says(t, status.OK, "cluster-announce-ip is 127.0.0.23 (setting)")
+}
+
+// clusterPort returns a free port whose cluster bus port is a valid one.
+func clusterPort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		if p := testenv.FreePort(t); p < 55000 {
+			return p
+		}
+	}
+	t.Fatal("no free port below 55000")
+	return 0
+}
+
+func infoText(v any) info.Info { text, _ := v.(string); return info.Parse(text) }
+
+func TestNotPermitted(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	user := func(name string, rules ...string) *redis.Client {
+		r.Do(t, append([]string{"ACL", "SETUSER", name, "on", ">pw", "-@all"}, rules...)...)
+		c := redis.New(redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return name, "pw", nil }})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	j := run(t, user("blind", "+info"), Options{PodIP: "10.1.1.1"})
+	j.says(t, status.Failing, "CONFIG GET: NOPERM this user has no permissions to run the 'config|get' command")
+
+	j = run(t, user("reader", "+info", "+config|get"), Options{PodIP: "10.1.1.1"})
+	rep := j.says(t, status.Failing, `correct replica-announce-ip from "" to 10.1.1.1: CONFIG SET: NOPERM this user has no permissions to run the 'config|set' command`)
+	if rep.Reason != status.ReasonNoPerm {
+		t.Errorf("reason %s", rep.Reason)
+	}
+	// It is not tried every few seconds, and does not keep clients away.
+	if wait := time.Until(rep.NextRun); wait < 30*time.Second {
+		t.Errorf("next run in %s", wait)
+	}
+	if ok, why := j.OK(); !ok {
+		t.Errorf("not OK: %s", why)
+	}
+	if metrics := scrape(t, NewCollector(j.Job)); !strings.Contains(metrics, "redis_sidecar_announce_mismatch 1\n") {
+		t.Errorf("metrics:\n%s", metrics)
+	}
+	if n := strings.Count(j.log.String(), "\n"); n != 1 {
+		t.Errorf("%d log lines:\n%s", n, j.log)
+	}
+}
+
+func TestConfigRenamed(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t, "--rename-command", "CONFIG", "HIDDEN")
+	j := run(t, r.Client(t), Options{PodIP: "10.1.1.1"})
+	rep := j.says(t, status.Failing, "CONFIG GET: ERR unknown command 'CONFIG'")
+	if rep.Reason != status.ReasonUnknownCmd || time.Until(rep.NextRun) < 30*time.Second {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// A replica that may not cut its link says that the master does not know yet.
+func TestMayNotCutTheLink(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	replica := testenv.StartRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port))
+	replicaAt(t, master, "127.0.0.1")
+	replica.Do(t, "ACL", "SETUSER", "app", "on", ">pw", "-@all", "+info", "+role", "+config|get", "+config|set")
+	c := redis.New(redis.Options{Addr: replica.Addr, Credentials: func() (string, string, error) { return "app", "pw", nil }})
+	defer c.Close()
+	j := run(t, c, Options{Address: "127.0.0.3"})
+	j.says(t, status.Failing, "re-make the link to the master, so that it learns the new address: CLIENT KILL: NOPERM this user has no permissions to run the 'client|kill' command")
+	if got := get(t, replica, replicaParam); got != "127.0.0.3" {
+		t.Errorf("the server says %q", got)
+	}
+}
+
+func TestServerGoneAndBack(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	j := run(t, r.Client(t), Options{PodIP: "10.1.1.1"})
+	j.says(t, status.OK, "replica-announce-ip is 10.1.1.1 (pod)")
+	r.Kill(t)
+	j.says(t, status.Failing, "INFO replication: connect: connection refused")
+	if ok, why := j.OK(); !ok {
+		t.Errorf("not OK: %s", why)
+	}
+	r.Start(t) // without the address
+	j.says(t, status.OK, "replica-announce-ip is 10.1.1.1 (pod)")
+	if got := get(t, r, replicaParam); got != "10.1.1.1" {
+		t.Errorf("the server says %q", got)
+	}
+}
+
+// stubborn takes a CONFIG SET and forgets it.
+type stubborn struct{ Server }
+
+func (s stubborn) Do(ctx context.Context, args ...string) (any, error) {
+	if args[1] == "SET" {
+		return "OK", nil
+	}
+	return s.Server.Do(ctx, args...)
+}
+
+func TestReadBack(t *testing.T) {
+	t.Parallel()
+	r := testenv.StartRedis(t)
+	j := run(t, stubborn{r.Client(t)}, Options{PodIP: "10.1.1.1"})
+	rep := j.says(t, status.Failing, `correct replica-announce-ip from "" to 10.1.1.1: the server took it and still says ""`)
+	if rep.Reason != status.ReasonRejected {
+		t.Errorf("reason %s", rep.Reason)
+	}
+	if ok, why := j.OK(); ok || why != `replica-announce-ip is "", own address is 10.1.1.1: being corrected` {
+		t.Errorf("got %v %q", ok, why)
+	}
+}

@@ -24,7 +24,7 @@ demo: ## the whole job on this machine: Redis, an S3 server, the sidecar
 	@test/tools/apt.sh $(SERVERS)
 	@test/tools/go.sh $(VERSITYGW)
 	@$(MAKE) --no-print-directory build
-	@test/demo/demo.sh
+	@go run ./test/demo
 
 build: ## bin/redis-sidecar, as it is released: static, small
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/redis-sidecar
@@ -61,6 +61,7 @@ size: build ## size of the binary, its memory when idle, when scraped, when back
 	go run ./test/size
 
 e2e: ## the StatefulSet of deploy/ in the cluster of KUBECONFIG, see docs/testing.md
+	@test/tools/go.sh $(VERSITYGW)
 	go run ./test/e2e
 
 image: ## the container image IMAGE: by docker or, without its daemon, as an archive in bin/

@@ -1,5 +1,5 @@
 #!/bin/bash
-# go.sh PACKAGE VERSION: builds a Go program into bin/, unless it is there in that version.
+# go.sh PACKAGE VERSION: builds a Go program, static, into bin/, unless it is there in that version.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,4 +8,4 @@ program=bin/${package##*/}
 have=$([ ! -x "$program" ] || go version -m "$program" | awk '$1 == "mod" { print $3 }')
 [ "$have" != "$version" ] || exit 0
 echo "building $program $version"
-GOBIN=$PWD/bin GOFLAGS='' CGO_ENABLED=0 go install "$package@$version"
+GOBIN=$PWD/bin GOFLAGS='' CGO_ENABLED=0 go install -ldflags "-s -w" "$package@$version"

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// staticVolumes are two directories on one node, for clusters that have nobody
+// who provides volumes.
+type staticVolumes struct {
+	id, class, node, dir, image string
+}
+
+// newStaticVolumes makes the directories, the class and the volumes.
+func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolumes, error) {
+	var nodes struct {
+		Items []struct {
+			Metadata struct{ Name string }
+			Spec     struct{ Unschedulable bool }
+		}
+	}
+	if err := k.get(ctx, &nodes, "nodes"); err != nil {
+		return nil, err
+	}
+	v := &staticVolumes{id: k.namespace, class: k.namespace, dir: "/var/tmp/" + k.namespace, image: image}
+	for _, n := range nodes.Items {
+		if !n.Spec.Unschedulable {
+			v.node = n.Metadata.Name
+			break
+		}
+	}
+	if v.node == "" {
+		return nil, errors.New("the cluster has no node that takes pods")
+	}
+	if err := v.onNode(ctx, k, "mkdir -p /dir/0 /dir/1 && chown 999:999 /dir/0 /dir/1"); err != nil {
+		return v, err
+	}
+	text := `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: {{ID}}}, provisioner: kubernetes.io/no-provisioner, volumeBindingMode: WaitForFirstConsumer}`
+	for _, n := range []string{"0", "1"} {
+		text += strings.ReplaceAll(`
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: "{{ID}}-N"}
+spec:
+  storageClassName: {{ID}}
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  local: {path: "{{DIR}}/N"}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms:
+      - matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [{{NODE}}]}]
+`, "N", n)
+	}
+	text = strings.NewReplacer("{{ID}}", v.id, "{{DIR}}", v.dir, "{{NODE}}", v.node).Replace(text)
+	_, err := k.feed(ctx, text, "apply", "-f", "-")
+	return v, err
+}
+
+// onNode runs a script as root on the node, with the volumes' directory at /dir,
+// in a pod of a namespace of its own, for it needs what the one under test forbids.
+func (v *staticVolumes) onNode(ctx context.Context, k *kube, script string) error {
+	namespace := v.id + "-node"
+	text := strings.NewReplacer("{{NS}}", namespace, "{{NODE}}", v.node, "{{IMAGE}}", v.image, "{{DIR}}", v.dir, "{{SCRIPT}}", script).Replace(`
+{apiVersion: v1, kind: Namespace, metadata: {name: {{NS}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: script, namespace: {{NS}}}
+spec:
+  nodeName: {{NODE}}
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  containers:
+  - name: script
+    image: {{IMAGE}}
+    command: [sh, -c, "{{SCRIPT}}"]
+    securityContext: {runAsUser: 0}
+    volumeMounts: [{name: dir, mountPath: /dir}]
+  volumes:
+  - {name: dir, hostPath: {path: "{{DIR}}", type: DirectoryOrCreate}}
+`)
+	if _, err := k.feed(ctx, text, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	err := eventually(ctx, time.Minute, func(ctx context.Context) error {
+		phase, err := k.feed(ctx, "", "-n", namespace, "get", "pod", "script", "-o", "jsonpath={.status.phase}")
+		if err == nil && phase != "Succeeded" {
+			err = fmt.Errorf("the pod that runs %q is %s", script, phase)
+		}
+		return err
+	})
+	if _, deleteErr := k.feed(ctx, "", "delete", "namespace", namespace, "--ignore-not-found"); err == nil {
+		err = deleteErr
+	}
+	return err
+}
+
+// cleanUp removes volumes, class and directories. Nothing must use them any more.
+func (v *staticVolumes) cleanUp(ctx context.Context, k *kube) error {
+	_, err := k.feed(ctx, "", "delete", "--ignore-not-found", "pv/"+v.id+"-0", "pv/"+v.id+"-1", "storageclass/"+v.class)
+	if scriptErr := v.onNode(ctx, k, "rm -rf /dir/0 /dir/1"); err == nil {
+		err = scriptErr
+	}
+	return err
+}

@@ -31,6 +31,7 @@ const testPartSize = minPartSize
 type backend struct {
 	open    func(t *testing.T, prefix string) Store // several prefixes of one place
 	remains func(t *testing.T) []string             // what unfinished Puts left
+	page    int                                     // objects that List reads at once
 }
 
 // eachBackend runs a test over every kind of store.
@@ -42,6 +43,7 @@ func eachBackend(t *testing.T, test func(t *testing.T, b backend)) {
 func dirBackend(t *testing.T) backend {
 	root := t.TempDir()
 	return backend{
+		page: 256,
 		open: func(t *testing.T, prefix string) Store {
 			dir := filepath.Join(root, prefix)
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -67,7 +69,7 @@ func dirBackend(t *testing.T) backend {
 func s3Backend(t *testing.T) backend {
 	srv := testenv.StartS3(t)
 	srv.CreateBucket(t, "bucket")
-	b := backend{open: func(t *testing.T, prefix string) Store {
+	b := backend{page: 1000, open: func(t *testing.T, prefix string) Store {
 		return open(t, srv.URL("bucket", prefix)+"&part-size=5MiB", Options{Getenv: srv.Getenv})
 	}}
 	b.remains = func(t *testing.T) []string {
@@ -440,8 +442,8 @@ func TestPrefixes(t *testing.T) {
 }
 
 func TestListMany(t *testing.T) {
-	const n = 1300 // more than one page of S3, more than one batch of a directory
 	eachBackend(t, func(t *testing.T, b backend) {
+		n := b.page + 50
 		s := b.open(t, "p")
 		g, ctx := errgroup.WithContext(t.Context())
 		g.SetLimit(8)
@@ -463,12 +465,12 @@ func TestListMany(t *testing.T) {
 		calls := 0
 		err := s.List(t.Context(), "", func(string, int64, time.Time) error {
 			calls++
-			if calls == 1100 {
+			if calls == b.page+1 {
 				return stop
 			}
 			return nil
 		})
-		if err != stop || calls != 1100 {
+		if err != stop || calls != b.page+1 {
 			t.Errorf("got %v after %d calls", err, calls)
 		}
 

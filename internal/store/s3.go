@@ -75,7 +75,7 @@ func newS3(u URL, opts Options) (*S3, error) {
 	client, err := minio.New(host, &minio.Options{
 		Creds:        creds,
 		Secure:       scheme == "https",
-		Transport:    typedEOF{transport},
+		Transport:    checked{transport},
 		Region:       u.Region,
 		BucketLookup: [...]minio.BucketLookupType{minio.BucketLookupAuto, minio.BucketLookupPath, minio.BucketLookupDNS}[u.PathStyle],
 		MaxRetries:   1, // retry has limits in time, minio-go only in attempts
@@ -161,19 +161,27 @@ func (c stallConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// typedEOF replaces the EOF of a closed connection, which minio-go would turn
-// into an untyped text.
-type typedEOF struct{ http.RoundTripper }
+// checked gives names to two things that minio-go would hide: a connection that
+// was closed becomes an untyped text in it, and a web page (of a console, of a
+// captive portal) an empty list of objects.
+type checked struct{ http.RoundTripper }
 
-func (t typedEOF) RoundTrip(req *http.Request) (*http.Response, error) {
+var (
+	errClosed  = errors.New("the server closed the connection")
+	errWebPage = errors.New("the server answers with a web page")
+)
+
+func (t checked) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.RoundTripper.RoundTrip(req)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errClosed
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errClosed
+	case err == nil && resp.StatusCode < 300 && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html"):
+		_ = resp.Body.Close()
+		return nil, errWebPage
 	}
 	return resp, err
 }
-
-var errClosed = errors.New("the server closed the connection")
 
 // String implements Store.
 func (s *S3) String() string { return s.name }

@@ -63,7 +63,7 @@ func transient(err error) bool {
 		}
 		return throttled(r) || r.Code == "RequestTimeout" || r.Code == minio.InternalError || r.Code == "ServiceUnavailable"
 	}
-	return unreachable(err) && !wrongTLS(err)
+	return unreachable(err) && !wrongTLS(err) && !errors.Is(err, errWebPage)
 }
 
 // unreachable tells whether err comes from the network, not from the server.
@@ -71,7 +71,7 @@ func unreachable(err error) bool {
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
+	if _, ok := errors.AsType[*net.OpError](err); ok { // net.Error would match errors of files too
 		return true
 	}
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
@@ -100,11 +100,14 @@ func (s *S3) error(ctx context.Context, op, key string, cause error) error {
 	if r, ok := response(cause); ok {
 		return s.answerError(op, key, r)
 	}
+	text := cause
+	if u, ok := errors.AsType[*url.Error](cause); ok {
+		text = u.Err // the URL is said already
+	}
+	if errors.Is(cause, errWebPage) {
+		return status.WithHint(status.ReasonStore, hintNotS3, opError(op, key, s, text))
+	}
 	if unreachable(cause) {
-		text := cause
-		if u, ok := errors.AsType[*url.Error](cause); ok {
-			text = u.Err // the URL is said already
-		}
 		return status.WithHint(status.ReasonStoreUnreachable, s.networkHint(cause), opError(op, key, s, text))
 	}
 	if notS3(cause) {

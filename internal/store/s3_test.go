@@ -1,5 +1,515 @@
 package store
 
-import "github.com/minio/minio-go/v7"
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
 
 func putOptions() minio.PutObjectOptions { return minio.PutObjectOptions{} }
+
+func startS3(t *testing.T) *testenv.S3 {
+	t.Helper()
+	srv := testenv.StartS3(t)
+	srv.CreateBucket(t, "bucket")
+	return srv
+}
+
+// throughProxy returns a store of the bucket behind a proxy.
+func throughProxy(t *testing.T, srv *testenv.S3, opts Options) (*S3, *testenv.Proxy) {
+	t.Helper()
+	proxy := testenv.StartProxy(t, srv.Addr())
+	opts.Getenv = srv.Getenv
+	return open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "p")+"&part-size=5MiB", opts).(*S3), proxy
+}
+
+// env is an environment of pairs of name and value.
+func env(pairs ...string) func(string) string {
+	m := map[string]string{"AWS_EC2_METADATA_DISABLED": "true"}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return m[name] }
+}
+
+const (
+	hintBadKey    = "the server does not know this access key: check AWS_ACCESS_KEY_ID, or the credentials file"
+	hintBadSecret = "the secret does not belong to the access key: check AWS_SECRET_ACCESS_KEY, or the credentials file"
+	hintNetwork   = "check the endpoint in the store's URL, that the server runs, and that a NetworkPolicy lets this pod reach it"
+)
+
+func TestS3Denied(t *testing.T) {
+	srv := startS3(t)
+	srv.CreateUser(t, "nobody", "nobodys-secret")
+	in := " in s3://bucket/p (" + srv.Endpoint + "): "
+	ctx := t.Context()
+
+	s := open(t, srv.URL("bucket", "p"), Options{Getenv: env("AWS_ACCESS_KEY_ID", "unknown", "AWS_SECRET_ACCESS_KEY", "hunter2")})
+	_, err := s.Put(ctx, "key", noise(1, 20<<20))
+	pin(t, err, "put key"+in+"The AWS Access Key Id you provided does not exist in our records (InvalidAccessKeyId)", status.ReasonStoreDenied, hintBadKey)
+	_, err = s.Put(ctx, "key", noise(1, 1<<20))
+	pin(t, err, "put key"+in+"The AWS Access Key Id you provided does not exist in our records (InvalidAccessKeyId)", status.ReasonStoreDenied, hintBadKey)
+
+	s = open(t, srv.URL("bucket", "p"), Options{Getenv: env("AWS_ACCESS_KEY_ID", srv.AccessKey, "AWS_SECRET_ACCESS_KEY", "hunter2")})
+	err = s.List(ctx, "", nil)
+	pin(t, err, "list"+in+"The request signature we calculated does not match the signature you provided. Check your key and signing method (SignatureDoesNotMatch)",
+		status.ReasonStoreDenied, hintBadSecret)
+	_, _, err = s.Get(ctx, "key")
+	if status.ReasonOf(err) != status.ReasonStoreDenied || status.HintOf(err) != hintBadSecret {
+		t.Errorf("get: %v", err)
+	}
+
+	// Known, but without rights.
+	s = open(t, srv.URL("bucket", "p"), Options{Getenv: env("AWS_ACCESS_KEY_ID", "nobody", "AWS_SECRET_ACCESS_KEY", "nobodys-secret")})
+	_, err = s.Put(ctx, "key", noise(1, 20<<20))
+	pin(t, err, "put key"+in+"Access Denied (AccessDenied)", status.ReasonStoreDenied,
+		"the credentials need s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::bucket/p/*")
+	err = s.List(ctx, "x/", nil)
+	pin(t, err, "list x/"+in+"Access Denied (AccessDenied)", status.ReasonStoreDenied,
+		"the credentials need s3:ListBucket on arn:aws:s3:::bucket")
+	_, err = s.Stat(ctx, "key")
+	pin(t, err, "stat key"+in+"Access Denied (AccessDenied)", status.ReasonStoreDenied,
+		"the credentials need s3:GetObject on arn:aws:s3:::bucket/p/* (and s3:ListBucket on arn:aws:s3:::bucket, without which an absent object looks forbidden)")
+	err = s.Delete(ctx, "key")
+	pin(t, err, "delete key"+in+"Access Denied (AccessDenied)", status.ReasonStoreDenied,
+		"the credentials need s3:DeleteObject on arn:aws:s3:::bucket/p/*")
+}
+
+func TestS3BucketMissing(t *testing.T) {
+	srv := testenv.StartS3(t)
+	s := open(t, srv.URL("absent", "p"), Options{Getenv: srv.Getenv})
+	in := " in s3://absent/p (" + srv.Endpoint + "): The specified bucket does not exist (NoSuchBucket)"
+	hint := "create the bucket absent, or correct backup.store"
+	ctx := t.Context()
+	for _, size := range []int{1, 20 << 20} {
+		_, err := s.Put(ctx, "key", noise(1, size))
+		pin(t, err, "put key"+in, status.ReasonStoreMissing, hint)
+	}
+	_, _, err := s.Get(ctx, "key")
+	pin(t, err, "get key"+in, status.ReasonStoreMissing, hint)
+	_, err = s.Stat(ctx, "key")
+	pin(t, err, "stat key"+in, status.ReasonStoreMissing, hint)
+	pin(t, s.List(ctx, "", nil), "list"+in, status.ReasonStoreMissing, hint)
+	pin(t, s.Delete(ctx, "key"), "delete key"+in, status.ReasonStoreMissing, hint)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Error("a missing bucket looks like a missing object")
+	}
+
+	srv.CreateBucket(t, "absent")
+	put(t, s, "key", strings.NewReader("it is there now"))
+}
+
+func TestS3Unreachable(t *testing.T) {
+	srv := startS3(t)
+	addr := srv.Addr()
+	s := open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv, Patience: time.Second})
+	srv.Stop(t)
+	in := " in s3://bucket/p (" + srv.Endpoint + "): dial tcp " + addr + ": connect: connection refused"
+	_, err := s.Put(t.Context(), "key", strings.NewReader("x"))
+	pin(t, err, "put key"+in, status.ReasonStoreUnreachable, hintNetwork)
+	pin(t, s.List(t.Context(), "", nil), "list"+in, status.ReasonStoreUnreachable, hintNetwork)
+	_, _, err = s.Get(t.Context(), "key")
+	pin(t, err, "get key"+in, status.ReasonStoreUnreachable, hintNetwork)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = s.Stat(ctx, "key")
+	if status.ReasonOf(err) != status.ReasonStoreUnreachable || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("deadline: got %v (%s)", err, status.ReasonOf(err))
+	}
+
+	srv.Start(t)
+	put(t, s, "key", strings.NewReader("back"))
+
+	s = open(t, "s3://bucket?endpoint=http://no-such-host.invalid", Options{Getenv: srv.Getenv, Patience: time.Second}).(*S3)
+	err = s.List(t.Context(), "", nil)
+	if status.ReasonOf(err) != status.ReasonStoreUnreachable ||
+		status.HintOf(err) != "the name no-such-host.invalid does not resolve: check the endpoint in the store's URL, and the DNS" {
+		t.Errorf("unknown host: got %v (hint %s)", err, status.HintOf(err))
+	}
+}
+
+func TestS3UploadSurvives(t *testing.T) {
+	srv := startS3(t)
+	const size = 17 << 20
+	want, _ := sum(t, noise(1, size))
+	for name, fault := range map[string]testenv.Fault{
+		"a cut in the first part":     {Kind: testenv.Cut, AfterUpload: 1 << 20, Once: true},
+		"a cut in the last part":      {Kind: testenv.Cut, AfterUpload: 16 << 20, Once: true},
+		"a refused first request":     {Kind: testenv.Answer, Status: 503, Body: testenv.S3Error("SlowDown", "Please reduce your request rate."), Once: true},
+		"an internal error":           {Kind: testenv.Answer, AfterUpload: 8 << 20, Status: 500, Body: testenv.S3Error("InternalError", "oops"), Once: true},
+		"a gateway's HTML in between": {Kind: testenv.Answer, AfterUpload: 8 << 20, Status: 502, Body: "<html>Bad Gateway", Once: true},
+		"a silent connection":         {Kind: testenv.Hang, AfterUpload: 8 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
+			proxy.Set(fault)
+			if fault.Kind == testenv.Hang {
+				mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
+				defer mend.Stop()
+			}
+			if n, err := s.Put(t.Context(), "key", noise(1, size)); err != nil || n != size {
+				t.Fatalf("got %d, %v", n, err)
+			}
+			r, _, err := s.Get(t.Context(), "key")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got, n := sum(t, r); got != want {
+				t.Errorf("got other %d bytes", n)
+			}
+			if got := uploads(t, s); len(got) > 0 {
+				t.Errorf("left behind: %q", got)
+			}
+		})
+	}
+}
+
+// The answer to the last request gets lost: the object is there all the same.
+func TestS3CompletionAnswerLost(t *testing.T) {
+	srv := startS3(t)
+	s, proxy := throughProxy(t, srv, Options{Patience: time.Second})
+	u := &upload{s3: s, key: "key", object: s.object("key")}
+	var err error
+	u.id, err = s.core.NewMultipartUpload(t.Context(), "bucket", u.object, putOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := io.ReadAll(noise(1, testPartSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := u.sendPart(t.Context(), part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.transport.CloseIdleConnections()
+	proxy.Set(testenv.Fault{Kind: testenv.Cut, AfterDownload: 1, Once: true})
+	if err := u.complete(t.Context()); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if n, err := s.Stat(t.Context(), "key"); err != nil || n != 2*testPartSize {
+		t.Errorf("got %d, %v", n, err)
+	}
+
+	// A server may not know the upload any more when it is asked again.
+	u.id = "unknown"
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 500, Body: testenv.S3Error("InternalError", "oops"), Once: true})
+	if err := u.complete(t.Context()); err != nil {
+		t.Errorf("got %v", err)
+	}
+	// The object under this key may be another one.
+	s.carry = patience{attempts: 1}
+	u.parts[1].ETag = strings.Repeat("0", 32)
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 500, Body: testenv.S3Error("InternalError", "oops"), Once: true})
+	s.transport.CloseIdleConnections() // Set reset them
+	if err := u.complete(t.Context()); !isCode(err, minio.InternalError) {
+		t.Errorf("got %v, want InternalError", err)
+	}
+}
+
+func TestS3UploadGivesUp(t *testing.T) {
+	srv := startS3(t)
+	s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 500 * time.Millisecond})
+	in := "put key in s3://bucket/p (" + proxy.URL() + "): "
+
+	// The server goes away in the middle and comes back too late.
+	proxy.Set(testenv.Fault{Kind: testenv.Cut, AfterUpload: 8 << 20})
+	_, err := s.Put(t.Context(), "key", noise(1, 20<<20))
+	if status.ReasonOf(err) != status.ReasonStoreUnreachable || !strings.HasPrefix(err.Error(), in) || !strings.Contains(err.Error(), "(the parts sent so far could not be removed: ") {
+		t.Errorf("got %v (%s)", err, status.ReasonOf(err))
+	}
+	proxy.Set(testenv.Fault{})
+	if _, err := s.Stat(t.Context(), "key"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want not exist", err)
+	}
+	if n, err := s.Sweep(t.Context(), 0); n != 1 || err != nil {
+		t.Errorf("sweep: got %d, %v", n, err)
+	}
+
+	proxy.Set(testenv.Fault{Kind: testenv.Hang})
+	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || status.ReasonOf(err) != status.ReasonStoreUnreachable ||
+		status.HintOf(err) != "the server does not answer: check that it runs, and that a firewall or NetworkPolicy lets this pod reach it" {
+		t.Errorf("got %v (%s, hint %s)", err, status.ReasonOf(err), status.HintOf(err))
+	}
+	proxy.Set(testenv.Fault{Kind: testenv.Cut}) // what hung must not arrive after all
+
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 503, Body: testenv.S3Error("SlowDown", "Please reduce your request rate.")})
+	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
+	pin(t, err, in+"Please reduce your request rate (SlowDown)", status.ReasonStore, "the server asks for fewer requests")
+
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 503, Body: "<html>no backend"})
+	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
+	pin(t, err, in+"503 Service Unavailable: <html>no backend", status.ReasonStoreUnreachable, "the server, or a proxy before it, says that it is not available")
+
+	proxy.Set(testenv.Fault{Kind: testenv.Cut})
+	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
+	if status.ReasonOf(err) != status.ReasonStoreUnreachable || !strings.HasPrefix(err.Error(), in) {
+		t.Errorf("got %v (%s)", err, status.ReasonOf(err))
+	}
+
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 507, Body: testenv.S3Error("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.")})
+	_, err = s.Put(t.Context(), "key", noise(1, 20<<20))
+	pin(t, err, in+"Storage backend has reached its minimum free drive threshold (XMinioStorageFull)", status.ReasonDiskFull, "the store is full: make room, or lower backup.retention")
+	proxy.Set(testenv.Fault{})
+	if got := list(t, s, ""); len(got) > 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestS3DownloadSurvives(t *testing.T) {
+	srv := startS3(t)
+	const size = 17 << 20
+	want, _ := sum(t, noise(1, size))
+	for name, fault := range map[string]testenv.Fault{
+		"a cut":               {Kind: testenv.Cut, AfterDownload: 5 << 20, Once: true},
+		"an error meanwhile":  {Kind: testenv.Answer, AfterDownload: 5 << 20, Status: 500, Body: testenv.S3Error("InternalError", "oops"), Once: true},
+		"a silent connection": {Kind: testenv.Hang, AfterDownload: 5 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
+			put(t, s, "key", noise(1, size))
+			proxy.Set(fault)
+			if fault.Kind == testenv.Hang {
+				mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
+				defer mend.Stop()
+			}
+			r, _, err := s.Get(t.Context(), "key")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got, n := sum(t, r); got != want {
+				t.Errorf("got other %d bytes", n)
+			}
+		})
+	}
+}
+
+func TestS3DownloadGivesUp(t *testing.T) {
+	srv := startS3(t)
+	s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: time.Second})
+	put(t, s, "key", noise(1, 17<<20))
+
+	for name, fault := range map[string]testenv.Fault{
+		"cut":  {Kind: testenv.Cut, AfterDownload: 5 << 20},
+		"hang": {Kind: testenv.Hang, AfterDownload: 5 << 20},
+	} {
+		proxy.Set(fault)
+		r, _, err := s.Get(t.Context(), "key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r)
+		if status.ReasonOf(err) != status.ReasonStoreUnreachable || !strings.HasPrefix(err.Error(), "get key in s3://bucket/p ("+proxy.URL()+"): ") {
+			t.Errorf("%s: got %v (%s)", name, err, status.ReasonOf(err))
+		}
+		if _, again := r.Read(make([]byte, 1)); again != err {
+			t.Errorf("%s: a second read gives %v", name, again)
+		}
+		r.Close()
+		proxy.Set(testenv.Fault{})
+	}
+
+	// Another object under the same key is not taken for the rest of the first.
+	proxy.Set(testenv.Fault{Kind: testenv.Cut, AfterDownload: 5 << 20})
+	r, _, err := s.Get(t.Context(), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.CopyN(io.Discard, r, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	put(t, open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}), "key", noise(2, 17<<20))
+	proxy.Set(testenv.Fault{Kind: testenv.Cut, AfterDownload: 5 << 20, Once: true})
+	_, err = io.Copy(io.Discard, r)
+	if !isCode(err, minio.PreconditionFailed) || status.HintOf(err) != "the object was replaced while it was read: try again" {
+		t.Errorf("got %v (hint %s)", err, status.HintOf(err))
+	}
+}
+
+// An endpoint that is something else says so.
+func TestS3NotS3(t *testing.T) {
+	answer := "<!DOCTYPE html><title>Console</title>"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	defer srv.Close()
+	s := open(t, testenv.StoreURL(srv.URL, "", "bucket", ""), Options{Getenv: env("AWS_ACCESS_KEY_ID", "a", "AWS_SECRET_ACCESS_KEY", "b")})
+	in := " in s3://bucket (" + srv.URL + "): "
+	err := s.List(t.Context(), "", nil)
+	pin(t, err, "list"+in+"the server answers with a web page", status.ReasonStore, hintNotS3)
+	_, err = s.Stat(t.Context(), "key")
+	pin(t, err, "stat key"+in+"the server answers with a web page", status.ReasonStore, hintNotS3)
+	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
+	pin(t, err, "put key"+in+"405 Method Not Allowed: <!DOCTYPE html><title>Console</title>", status.ReasonStore, hintNotS3)
+
+	answer = `{"error": "no"}`
+	err = s.List(t.Context(), "", nil)
+	pin(t, err, "list"+in+"the answer is not that of an S3 server: EOF", status.ReasonStore, hintNotS3)
+}
+
+func TestS3WrongRegion(t *testing.T) {
+	srv := startS3(t)
+	s := open(t, testenv.StoreURL(srv.Endpoint, "eu-west-1", "bucket", ""), Options{Getenv: srv.Getenv})
+	err := s.List(t.Context(), "", nil)
+	hint := status.HintOf(err)
+	if status.ReasonOf(err) != status.ReasonStore || !strings.Contains(hint, "write region=") {
+		t.Errorf("got %v (%s, hint %s)", err, status.ReasonOf(err), hint)
+	}
+}
+
+func TestS3TLS(t *testing.T) {
+	srv := startS3(t)
+	target, err := url.Parse(srv.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // it is signed
+	}})
+	front.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains about the handshakes that shall fail
+	front.StartTLS()
+	defer front.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base := testenv.StoreURL(front.URL, srv.Region, "bucket", "p")
+
+	for name, s := range map[string]Store{
+		"ca-file":       open(t, base+"&ca-file="+ca, Options{Getenv: srv.Getenv}),
+		"skip-verify":   open(t, base+"&insecure-skip-verify=true", Options{Getenv: srv.Getenv}),
+		"AWS_CA_BUNDLE": open(t, base, Options{Getenv: env("AWS_CA_BUNDLE", ca, "AWS_ACCESS_KEY_ID", srv.AccessKey, "AWS_SECRET_ACCESS_KEY", srv.SecretKey)}),
+	} {
+		put(t, s, "key", noise(1, 12<<20))
+		if n, err := s.Stat(t.Context(), "key"); err != nil || n != 12<<20 {
+			t.Errorf("%s: %d, %v", name, n, err)
+		}
+	}
+
+	s := open(t, base, Options{Getenv: srv.Getenv})
+	err = s.List(t.Context(), "", nil)
+	pin(t, err, "list in s3://bucket/p ("+front.URL+"): tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		status.ReasonStoreUnreachable, "name the file of the server's certificate authority: ca-file=/path in the store's URL, or AWS_CA_BUNDLE")
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+		t.Error("the cause is lost")
+	}
+
+	s = open(t, testenv.StoreURL("https://"+srv.Addr(), srv.Region, "bucket", ""), Options{Getenv: srv.Getenv})
+	err = s.List(t.Context(), "", nil)
+	if status.ReasonOf(err) != status.ReasonStoreUnreachable || status.HintOf(err) != "the server speaks plain HTTP: write endpoint=http://… in the store's URL" {
+		t.Errorf("https to http: got %v (hint %s)", err, status.HintOf(err))
+	}
+	s = open(t, testenv.StoreURL(strings.Replace(front.URL, "https", "http", 1), srv.Region, "bucket", ""), Options{Getenv: srv.Getenv})
+	err = s.List(t.Context(), "", nil)
+	pin(t, err, "list in s3://bucket ("+strings.Replace(front.URL, "https", "http", 1)+"): 400 Bad Request: Client sent an HTTP request to an HTTPS server", status.ReasonStore, hintNotS3)
+
+	absent := filepath.Join(t.TempDir(), "ca.pem")
+	_, err = Open(t.Context(), base+"&ca-file="+absent, Options{Getenv: srv.Getenv})
+	pin(t, err, "certificate authorities of the store: open "+absent+": no such file or directory", status.ReasonFile, "check ca-file in the store's URL, or AWS_CA_BUNDLE")
+	if err := os.WriteFile(absent, []byte("not PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), base+"&ca-file="+absent, Options{Getenv: srv.Getenv})
+	pin(t, err, "certificate authorities of the store: no certificate in "+absent, status.ReasonFile, "it must hold certificates in PEM form")
+}
+
+func TestS3PartSize(t *testing.T) {
+	s := open(t, "s3://bucket", Options{Getenv: env()}).(*S3)
+	hint := func(n int64) io.Reader { return hinted{n: n} }
+	for n, want := range map[int64]int64{
+		0:         8 * mib,
+		1 << 30:   8 * mib,
+		64 << 30:  8 * mib,
+		100 << 30: 11 * mib,
+		1 << 40:   105 * mib,
+		1 << 50:   maxPartSize,
+		-1:        8 * mib,
+		1<<63 - 1: maxPartSize,
+	} {
+		got := s.partSize(hint(n))
+		if got != want || n > 0 && n < 1<<45 && got*maxParts < n {
+			t.Errorf("%d: got %d MiB, want %d MiB", n, got/mib, want/mib)
+		}
+	}
+}
+
+type hinted struct {
+	io.Reader
+	n int64
+}
+
+func (h hinted) SizeHint() int64 { return h.n }
+
+// The parts in memory are two, and they are used again.
+func TestS3PutMemory(t *testing.T) {
+	srv := startS3(t)
+	s := open(t, srv.URL("bucket", "p")+"&part-size=5MiB", Options{Getenv: srv.Getenv})
+	put(t, s, "warm", noise(1, 1))
+	allocated := func(size int) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		put(t, s, "key", noise(1, size))
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if got := allocated(40 << 20); got > 2*testPartSize+6<<20 {
+		t.Errorf("an upload of 40 MiB in parts of 5 MiB allocates %d KiB", got>>10)
+	}
+	if got := allocated(1 << 10); got > 512<<10 {
+		t.Errorf("an upload of 1 KiB allocates %d KiB", got>>10)
+	}
+}
+
+// A connection that stays silent is given up, one that is slow is not.
+func TestStallConn(t *testing.T) {
+	client, server := net.Pipe()
+	defer server.Close()
+	conn := stallConn{client, 100 * time.Millisecond}
+	defer conn.Close()
+	go func() {
+		tick := time.NewTicker(60 * time.Millisecond)
+		defer tick.Stop()
+		for range 4 {
+			<-tick.C
+			if _, err := server.Write([]byte("x")); err != nil {
+				return
+			}
+		}
+	}()
+	if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+		t.Errorf("slow: %v", err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("silent: got %v", err)
+	}
+}

@@ -258,10 +258,10 @@ func parseEndpoint(v string) (string, error) {
 	const hint = "write http://host:port or https://host:port"
 	e, err := url.Parse(v)
 	switch {
+	case strings.Contains(v, "@"):
+		return "", badURL("give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "user and password are not allowed in it")
 	case err != nil:
 		return "", badURL(hint, "not a valid URL")
-	case e.User != nil:
-		return "", badURL("give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "user and password are not allowed in it")
 	case e.Scheme != "http" && e.Scheme != "https":
 		return "", badURL(hint, "%q does not start with http:// or https://", v)
 	case e.Hostname() == "":

@@ -117,7 +117,7 @@ func (s *S3) CreateUser(tb testing.TB, access, secret string) {
 func (s *S3) URL(bucket, prefix string) string { return StoreURL(s.Endpoint, s.Region, bucket, prefix) }
 
 // StoreURL returns the store URL of a bucket behind any endpoint, such as the
-// URL of a Proxy.
+// URL of a Proxy. The region may be empty.
 func StoreURL(endpoint, region, bucket, prefix string) string {
 	u := url.URL{Scheme: "s3", Host: bucket}
 	if prefix != "" {
@@ -125,7 +125,9 @@ func StoreURL(endpoint, region, bucket, prefix string) string {
 	}
 	q := url.Values{}
 	q.Set("endpoint", endpoint)
-	q.Set("region", region)
+	if region != "" {
+		q.Set("region", region)
+	}
 	q.Set("path-style", "true")
 	u.RawQuery = q.Encode()
 	return u.String()

@@ -30,6 +30,9 @@ type Options struct {
 	Jitter time.Duration
 	// KeepLast is how many snapshots stay; 0 is all of them. See Catalogue.Prune.
 	KeepLast int
+	// Drain is how long a snapshot in progress may go on after the job was asked
+	// to stop. 0 ends it at once.
+	Drain time.Duration
 	// After a failure the run is repeated after RetryMin, then after twice as
 	// long and so on up to RetryMax, until it succeeds. The defaults are 1 and 30
 	// minutes.
@@ -108,8 +111,9 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 }
 
 // Run takes snapshots by schedule, one at a time, until ctx ends. It returns nil;
-// what fails is reported and tried again.
-func (j *Job) Run(ctx context.Context) error {
+// what fails is reported and tried again. A snapshot in progress when ctx ends
+// goes on, for as long as Options.Drain, or until hurry ends.
+func (j *Job) Run(ctx, hurry context.Context) error {
 	// What is in the store already is worth knowing at once: whether the store
 	// is there, and how old the last snapshot is.
 	retry, retryAt, failures := j.look, time.Now(), 0
@@ -127,8 +131,11 @@ func (j *Job) Run(ctx context.Context) error {
 		if scheduled {
 			task = j.snapshot
 		}
-		err := task(ctx)
-		if ctx.Err() != nil {
+		work, release := drain(ctx, hurry, j.opts.Drain)
+		err := task(work)
+		stopped := work.Err() != nil
+		release()
+		if stopped && err != nil {
 			return nil // stopped, not failed
 		}
 		now := time.Now()
@@ -146,6 +153,17 @@ func (j *Job) Run(ctx context.Context) error {
 		}
 		retry, failures, looked = nil, 0, true
 	}
+}
+
+// drain returns a context that outlives ctx by d, but not hurry.
+func drain(ctx, hurry context.Context, d time.Duration) (work context.Context, release func()) {
+	work, cancel := context.WithCancel(hurry)
+	stop := context.AfterFunc(ctx, func() {
+		if d <= 0 || sleep(work, d) == nil {
+			cancel()
+		}
+	})
+	return work, func() { stop(); cancel() }
 }
 
 // waitUntil waits for a time of day. It looks at the clock every now and then:

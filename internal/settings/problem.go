@@ -45,9 +45,9 @@ func (p Problems) Error() string {
 	return fmt.Sprintf("%s in the settings:\n%s", what, strings.Join(lines, "\n"))
 }
 
-// nearest returns the candidate that differs least from name, or "" when none
+// Nearest returns the candidate that differs least from name, or "" when none
 // is near enough to be meant.
-func nearest(name string, candidates []string) string {
+func Nearest(name string, candidates []string) string {
 	best, distance := "", len(name)/3+2
 	for _, c := range candidates {
 		if d := editDistance(name, c); d < distance {
@@ -79,7 +79,7 @@ func editDistance(a, b string) int {
 }
 
 func didYouMean(name string, candidates []string) string {
-	if n := nearest(name, candidates); n != "" {
+	if n := Nearest(name, candidates); n != "" {
 		return "did you mean " + n + "?"
 	}
 	return "redis-sidecar run --help lists every setting"

@@ -35,6 +35,8 @@ type Log struct {
 type Pod struct {
 	Name string // empty: the host name
 	IP   string // from the downward API; empty: unknown
+	// DrainTimeout is how long work in progress may go on after SIGTERM.
+	DrainTimeout time.Duration
 }
 
 // Redis says how to reach redis-server.

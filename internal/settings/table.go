@@ -254,6 +254,11 @@ func table() []entry {
 			env:   []string{"POD_IP"},
 		},
 		{
+			name: "pod.drain-timeout", def: "20s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Pod.DrainTimeout }, 0, time.Hour),
+			help:  "How long a snapshot in progress may go on after SIGTERM. Less than the pod's terminationGracePeriodSeconds.",
+		},
+		{
 			name: "log.level", def: "info",
 			value: oneOf(func(s *Settings) *string { return &s.Log.Level }, "debug", "info", "warn", "error"),
 			help:  "Least severe level that is logged.",

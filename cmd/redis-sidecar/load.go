@@ -1,0 +1,178 @@
+package main
+
+import (
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/announce"
+	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/settings"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/store"
+	"github.com/redis-sidecar/redis-sidecar/internal/web"
+)
+
+// loaded is what every command begins with.
+type loaded struct {
+	*settings.Settings
+	log  *slog.Logger
+	rest []string // arguments that are no flags
+}
+
+// load reads the settings for a command, whose own flags extra adds.
+func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
+	s, rest, err := settings.Load(settings.Input{Args: args, Environ: e.environ, Extra: extra, Checks: checks()})
+	if err != nil {
+		return nil, err
+	}
+	if err := announce.Validate(announce.Mode(s.Announce.Mode), s.Announce.Address); err != nil {
+		return nil, settings.Problems{{Name: "announce.address", Value: s.Announce.Address, What: err.Error(), Hint: status.HintOf(err)}}
+	}
+	if s.Pod.Name == "" {
+		if s.Pod.Name, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("pod.name is not set, and the host has no name: %w", err)
+		}
+	}
+	if s.Backup.Instance == "" {
+		s.Backup.Instance = withoutOrdinal(s.Pod.Name)
+	}
+	l := &loaded{Settings: s, log: newLogger(e, s.Log), rest: rest}
+	for _, w := range s.Warnings {
+		l.log.Warn(w)
+	}
+	return l, nil
+}
+
+// checks are the rules that need knowledge of other packages.
+func checks() map[string]func(string) error {
+	return map[string]func(string) error{
+		"redis.addr":       func(v string) error { _, err := redis.ParseAddress(v); return err },
+		"backup.schedule":  func(v string) error { _, err := backup.ParseSchedule(v); return hinted(err) },
+		"backup.store":     func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
+		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
+		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
+		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
+		"config.path":      readable,
+		"restore.dir": func(v string) error {
+			if !filepath.IsAbs(v) {
+				return hint{"is not an absolute path", "for example /data"}
+			}
+			return nil
+		},
+	}
+}
+
+// readable refuses a file that cannot be read now. What it says is another
+// matter: the job reports that, and goes on.
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return hint{"cannot be read: " + strings.TrimPrefix(err.Error(), "open "+path+": "), "is it mounted, and readable for this user?"}
+	}
+	return f.Close()
+}
+
+// hint is an error with a hint as package settings looks for it.
+type hint struct{ what, todo string }
+
+func (h hint) Error() string { return h.what }
+func (h hint) Hint() string  { return h.todo }
+
+// hinted carries the hint of a classified error over to package settings.
+func hinted(err error) error {
+	if err == nil || status.HintOf(err) == "" {
+		return err
+	}
+	return hint{err.Error(), status.HintOf(err)}
+}
+
+var ordinal = regexp.MustCompile(`-[0-9]+$`)
+
+// withoutOrdinal turns redis-0 into redis: the pods of a StatefulSet are one
+// instance.
+func withoutOrdinal(pod string) string { return ordinal.ReplaceAllString(pod, "") }
+
+func newLogger(e *env, l settings.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo // package settings allows only names that slog knows
+	}
+	opt := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(e.stderr, opt))
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, opt))
+}
+
+// clientNamed returns a client of the server beside this agent.
+func (l *loaded) clientNamed(name string) *redis.Client {
+	return redis.New(l.redisOptions(name))
+}
+
+func (l *loaded) redisOptions(name string) redis.Options {
+	a, err := redis.ParseAddress(l.Redis.Addr)
+	if err != nil {
+		panic("redis.addr was checked: " + err.Error())
+	}
+	o := redis.Options{Network: a.Network, Addr: a.Addr, Timeout: l.Redis.Timeout, Name: name}
+	if c := l.Redis.ConfigCommand; c != "" && c != "-" {
+		o.Rename = map[string]string{"CONFIG": c}
+	}
+	user := l.Redis.User
+	if user == "" {
+		user = a.User
+	}
+	switch {
+	case l.Redis.Password != "":
+		o.Credentials = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil }
+	case l.Redis.PasswordFile != "":
+		o.Credentials = func() (string, string, error) {
+			password, err := redis.PasswordFromFile(l.Redis.PasswordFile, l.Redis.Addr)
+			if err != nil {
+				return "", "", redis.CredentialsError(err)
+			}
+			return user, password, nil
+		}
+	case user != "" || a.Password != "":
+		o.Credentials = func() (string, string, error) { return user, a.Password, nil }
+	}
+	if a.TLS {
+		t := l.Redis.TLS
+		files := redis.TLSFiles{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
+		o.TLS = func() (*tls.Config, error) { return files.Config() }
+	}
+	return o
+}
+
+// openStore opens the snapshot store; it does not connect.
+func (l *loaded) openStore(e *env) (store.Store, error) {
+	if l.Backup.Store == "" {
+		return nil, settings.Problems{{Name: "backup.store", What: "is not set",
+			Hint: "for example --backup.store=s3://bucket/prefix or file:///backups"}}
+	}
+	return store.Open(e.ctx, l.Backup.Store, store.Options{Getenv: e.getenv, Version: buildVersion().version})
+}
+
+func (l *loaded) openCatalogue(e *env) (*backup.Catalogue, error) {
+	st, err := l.openStore(e)
+	if err != nil {
+		return nil, err
+	}
+	return backup.NewCatalogue(st, l.Backup.Instance)
+}
+
+func (e *env) getenv(name string) string {
+	for i := len(e.environ) - 1; i >= 0; i-- {
+		if k, v, _ := strings.Cut(e.environ[i], "="); k == name {
+			return v
+		}
+	}
+	return ""
+}

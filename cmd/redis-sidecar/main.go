@@ -1,0 +1,132 @@
+// Command redis-sidecar runs beside redis-server in every pod: it keeps what
+// the server announces true, follows its redis.conf, exports its metrics, takes
+// and restores snapshots, and answers the kubelet's probes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	_ "time/tzdata" // schedules name time zones, and an image from scratch has none
+
+	"github.com/redis-sidecar/redis-sidecar/internal/settings"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+func main() {
+	ctx, hurry, stop := signals()
+	code := run(&env{
+		ctx: ctx, hurry: hurry,
+		environ: os.Environ(),
+		stdout:  os.Stdout, stderr: os.Stderr,
+		terminal: isTerminal(os.Stderr),
+	}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// signals returns two contexts: the first SIGTERM or SIGINT ends the first, for
+// which jobs finish what they are at; the second signal ends the second, for
+// which they drop it.
+func signals() (ctx, hurry context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	hurry, cancelHurry := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, ok := <-ch; !ok {
+			return
+		}
+		cancel()
+		if _, ok := <-ch; !ok {
+			return
+		}
+		cancelHurry()
+	}()
+	return ctx, hurry, func() {
+		signal.Stop(ch)
+		close(ch)
+		<-done
+		cancel()
+		cancelHurry()
+	}
+}
+
+// env is what a command sees of the world.
+type env struct {
+	ctx, hurry     context.Context // see signals
+	environ        []string
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one: a progress line may be redrawn
+}
+
+// Exit codes that mean the same for every command; a command may have more.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2 // settings or command line
+	exitNotFound = 3 // no such snapshot, or none at all
+	exitHasData  = 4 // restore: the directory holds data
+	exitStandby  = 5 // backup now: this server has not the role that is backed up
+)
+
+// run is the program. It returns the exit code.
+func run(e *env, args []string) int {
+	cmd, args := find(args)
+	if cmd == nil {
+		fmt.Fprintf(e.stderr, "redis-sidecar: unknown command %q\n  hint: %s\n", args[0], suggestion(args[0]))
+		return exitUsage
+	}
+	err := cmd.run(e, args)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errHelp):
+		cmd.help(e.stdout)
+		return exitOK
+	}
+	fmt.Fprintf(e.stderr, "redis-sidecar: %v\n", err)
+	if hint := status.HintOf(err); hint != "" {
+		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
+	}
+	return exitCode(err)
+}
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code, err}
+}
+
+func exitCode(err error) int {
+	if x, ok := errors.AsType[*exitError](err); ok {
+		return x.code
+	}
+	if _, ok := errors.AsType[settings.Problems](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// isTerminal tells whether f is a character device.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+)
+
+// progressLine shows how far a long command is: redrawn in place on a terminal,
+// elsewhere as a log line at each new phase and every few seconds.
+type progressLine struct {
+	e     *env
+	log   *slog.Logger
+	what  string
+	start time.Time
+
+	phase string
+	at    time.Time // of the last line
+	width int       // of the last line on the terminal
+}
+
+const (
+	terminalEvery = 100 * time.Millisecond
+	logEvery      = 5 * time.Second
+)
+
+func newProgressLine(e *env, log *slog.Logger, what string) *progressLine {
+	return &progressLine{e: e, log: log, what: what, start: time.Now()}
+}
+
+// show prints text if it is time to.
+func (p *progressLine) show(phase, text string) {
+	now := time.Now()
+	every := logEvery
+	if p.e.terminal {
+		every = terminalEvery
+	}
+	if phase == p.phase && now.Sub(p.at) < every {
+		return
+	}
+	p.phase, p.at = phase, now
+	if !p.e.terminal {
+		p.log.Info(p.what, "phase", phase, "progress", text, "elapsed", time.Since(p.start).Round(time.Second).String())
+		return
+	}
+	line := fmt.Sprintf("%s: %s %s", p.what, phase, text)
+	pad := max(0, p.width-len(line))
+	p.width = len(line)
+	fmt.Fprintf(p.e.stderr, "\r%s%s", line, strings.Repeat(" ", pad))
+}
+
+// done wipes the line off the terminal.
+func (p *progressLine) done() {
+	if p.e.terminal && p.width > 0 {
+		fmt.Fprintf(p.e.stderr, "\r%s\r", strings.Repeat(" ", p.width))
+	}
+}
+
+// backupProgress describes the progress of a snapshot or a verification.
+func (p *progressLine) backupProgress(b backup.Progress) {
+	done := b.Stored
+	if b.Phase == backup.PhaseSave {
+		done = b.Plain
+	}
+	text := size(done)
+	if b.Total > 0 {
+		text += fmt.Sprintf(" of %s (%d%%)", size(b.Total), min(100, 100*done/b.Total))
+	}
+	p.show(string(b.Phase), text)
+}
+
+// size prints bytes for people: 1.5 GiB.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	div, exp := int64(unit), 0
+	for m := n / unit; m >= unit; m /= unit {
+		div *= unit
+		exp++
+	}
+	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
+}
+
+// seconds prints a duration given in seconds: 1.25 s.
+func seconds(s float64) string { return fmt.Sprintf("%.2f s", s) }

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/announce"
+	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/config"
+	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/probe"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/settings"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/web"
+)
+
+func agentCommand() *command {
+	return &command{
+		name: "run", summary: "Run the agent: announce, configuration, metrics, backup and probes.",
+		text: "Runs until SIGTERM or SIGINT: then it waits for a snapshot in progress, up to pod.drain-timeout, and ends. A second signal\n" +
+			"ends it at once. A redis-server or a store that is away stops nothing: it is reported, and tried again.",
+		exits:    "  0  ended by a signal\n  1  an address is taken, or the agent cannot go on\n  2  a setting or the command line is wrong\n",
+		sections: []string{},
+		run: func(e *env, args []string) error {
+			l, err := load(e, args, nil)
+			if err != nil {
+				return err
+			}
+			if err := noArguments(l.rest); err != nil {
+				return err
+			}
+			a, err := newAgent(e, l)
+			if err != nil {
+				return err
+			}
+			defer a.close()
+			return a.run(e)
+		},
+	}
+}
+
+// agent is everything that runs beside the server, wired.
+type agent struct {
+	l       *loaded
+	started time.Time
+	board   *status.Board
+	clients []*redis.Client
+	jobs    []func(ctx, hurry context.Context) error
+	metrics *prometheus.Registry // of the agent itself
+	server  *web.Server
+}
+
+func newAgent(e *env, l *loaded) (*agent, error) {
+	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry()}
+	a.metrics.MustRegister(a.board.Collector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+
+	announced := a.addAnnounce()
+	a.addConfig()
+	export := a.addExporter()
+	if err := a.addBackup(e); err != nil {
+		return nil, err
+	}
+	probes := a.addProbes(announced)
+
+	routes := web.Routes{
+		MetricsPath: l.Web.TelemetryPath,
+		Metrics:     exporter.NewHandler(export, a.metrics),
+		Probes:      map[string]http.Handler{},
+		Status:      a.status,
+	}
+	for _, k := range probe.Kinds() {
+		routes.Probes[k.Path()] = probes.Handler(k)
+	}
+	var err error
+	a.server, err = web.New(web.Options{Addresses: l.Web.ListenAddress, ConfigFile: l.Web.ConfigFile}, routes.Handler(l.log), l.log)
+	if err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// client opens a kept connection that close closes.
+func (a *agent) client(name string) *redis.Client {
+	c := a.l.clientNamed("redis-sidecar:" + name)
+	a.clients = append(a.clients, c)
+	return c
+}
+
+// add makes a job part of run. A job that only stops needs no hurry.
+func (a *agent) add(run func(context.Context) error) {
+	a.jobs = append(a.jobs, func(ctx, _ context.Context) error { return run(ctx) })
+}
+
+// addAnnounce returns what readiness asks: whether the announced address is
+// right.
+func (a *agent) addAnnounce() func() (bool, string) {
+	rep := a.board.Register(status.Announce, announce.Reasons()...)
+	if a.l.Announce.Mode == "off" {
+		rep.Disable("announce.mode is off")
+		return nil
+	}
+	j := announce.New(a.client("announce"), announce.Options{
+		Mode: announce.Mode(a.l.Announce.Mode), Address: a.l.Announce.Address, PodIP: a.l.Pod.IP, Interval: a.l.Announce.Interval,
+	}, rep)
+	a.metrics.MustRegister(announce.NewCollector(j))
+	a.add(j.Run)
+	return j.OK
+}
+
+func (a *agent) addConfig() {
+	rep := a.board.Register(status.Config, config.FailureReasons()...)
+	if a.l.Config.Path == "" {
+		rep.Disable("config.path is not set")
+		return
+	}
+	j := config.New(config.Options{Path: a.l.Config.Path, Interval: a.l.Config.Interval, Timeout: a.l.Redis.Timeout}, a.client("config"), rep)
+	a.metrics.MustRegister(j)
+	a.add(j.Run)
+}
+
+func (a *agent) addExporter() *exporter.Exporter {
+	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
+	b := buildVersion()
+	o := exporter.Options{Timeout: a.l.Redis.Timeout, Version: b.version, Commit: b.revision, Date: b.date}
+	if a.l.Redis.ConfigCommand == "-" {
+		o.ConfigCommand = "-"
+	}
+	return exporter.New(a.client("exporter"), rep, o)
+}
+
+func (a *agent) addBackup(e *env) error {
+	rep := a.board.Register(status.Backup, backup.Reasons()...)
+	if a.l.Backup.Schedule == "" {
+		rep.Disable("backup.schedule is not set")
+		return nil
+	}
+	schedule, err := backup.ParseSchedule(a.l.Backup.Schedule)
+	if err != nil {
+		return err
+	}
+	j, err := backup.New(backup.Options{
+		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, KeepLast: a.l.Backup.KeepLast, Drain: a.l.Pod.DrainTimeout,
+	}, a.client("backup"), func(context.Context) (backup.Store, error) { return a.l.openStore(e) }, rep)
+	if err != nil {
+		return err
+	}
+	a.metrics.MustRegister(j)
+	a.jobs = append(a.jobs, j.Run)
+	return nil
+}
+
+func (a *agent) addProbes(announced func() (bool, string)) *probe.Monitor {
+	rep := a.board.Register(status.Probe, probe.Reasons()...)
+	m := probe.NewMonitor(a.client("probe"), probe.Options{
+		Interval: a.l.Probe.Interval, Policy: a.l.probePolicy(), AnnounceOK: announced, Fresh: a.fresh,
+	}, rep)
+	a.metrics.MustRegister(probe.NewCollector(m))
+	a.add(m.Run)
+	return m
+}
+
+// fresh proves that a new connection is still accepted.
+func (a *agent) fresh(ctx context.Context) error {
+	c := a.l.clientNamed("")
+	defer c.Close()
+	_, err := c.Do(ctx, "PING")
+	return err
+}
+
+// statusPage is what /status answers.
+type statusPage struct {
+	Version string          `json:"version"`
+	Pod     string          `json:"pod"`
+	Redis   string          `json:"redis"` // address, without a password
+	Started time.Time       `json:"started"`
+	Now     time.Time       `json:"now"`
+	Jobs    []status.Report `json:"jobs"`
+}
+
+func (a *agent) status() any {
+	return statusPage{
+		Version: buildVersion().version, Pod: a.l.Pod.Name, Redis: settings.RedactURL(a.l.Redis.Addr),
+		Started: a.started, Now: time.Now().UTC(), Jobs: a.board.Reports(),
+	}
+}
+
+// run runs all jobs until a signal. The web side starts first and ends last, so
+// that what the others do can be seen to the end.
+func (a *agent) run(e *env) error {
+	addrs, err := a.server.Listen()
+	if err != nil {
+		return err
+	}
+	a.l.log.Info("redis-sidecar runs", "version", buildVersion().version, "pod", a.l.Pod.Name, "listen", addrs,
+		"redis", settings.RedactURL(a.l.Redis.Addr))
+
+	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(e.ctx))
+	webDone := make(chan error, 1)
+	go func() { webDone <- a.server.Run(webCtx) }()
+
+	g, ctx := errgroup.WithContext(e.ctx)
+	for _, run := range a.jobs {
+		g.Go(func() error { return run(ctx, e.hurry) })
+	}
+	g.Go(func() error { // the web side must not end before the jobs
+		select {
+		case err := <-webDone:
+			webDone <- err
+			return fmt.Errorf("web: %w", errors.Join(errors.New("ended before the jobs"), err))
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	jobsErr := g.Wait()
+	if e.ctx.Err() != nil {
+		a.l.log.Info("stopping: the jobs have ended")
+	}
+	stopWeb()
+	webErr := <-webDone
+	if errors.Is(jobsErr, context.Canceled) && e.ctx.Err() != nil {
+		jobsErr = nil
+	}
+	return errors.Join(jobsErr, webErr)
+}
+
+func (a *agent) close() {
+	for _, c := range a.clients {
+		_ = c.Close()
+	}
+}
+
+func buildInfo() prometheus.Collector {
+	b := buildVersion()
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "redis_sidecar_build_info", Help: "1, with what this program was built from as labels.",
+		ConstLabels: prometheus.Labels{"version": b.version, "revision": b.revision, "goversion": b.goVersion},
+	}, func() float64 { return 1 })
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts run the test binary as redis-sidecar, in a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"redis-sidecar": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("POD_NAME", "redis-0")
+			return nil
+		},
+	})
+}
+
+// exits CODE program args… runs a program and wants that exit code; stdout and
+// stderr are there for the commands that follow.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE program args…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	path := args[1]
+	if path == "redis-sidecar" { // testscript puts it first in PATH
+		path, err = lookPath(ts.Getenv("PATH"), path)
+		ts.Check(err)
+	}
+	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	cmd.Env = os.Environ()
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POD_NAME", "WORK"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	got := 0
+	err = cmd.Run()
+	if x, ok := errors.AsType[*exec.ExitError](err); ok {
+		got, err = x.ExitCode(), nil
+	}
+	ts.Check(err)
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func lookPath(path, name string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		file := dir + "/" + name
+		if st, err := os.Stat(file); err == nil && !st.IsDir() {
+			return file, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}

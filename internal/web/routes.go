@@ -1,0 +1,115 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+)
+
+// Routes are the handlers behind the paths. A nil one answers 404.
+type Routes struct {
+	MetricsPath string                  // the default is /metrics
+	Metrics     http.Handler            //
+	Probes      map[string]http.Handler // by path: /startupz, /livez, /readyz
+	Status      func() any              // what /status answers as JSON
+}
+
+// Handler returns one handler for all paths, with the page at "/" and "ok" at
+// /health. A handler that panics answers 500 and is logged to log; the others go
+// on.
+func (r Routes) Handler(log *slog.Logger) http.Handler {
+	if r.MetricsPath == "" {
+		r.MetricsPath = "/metrics"
+	}
+	paths := map[string]http.Handler{
+		"/":       readOnly(newPage()),
+		"/health": readOnly(http.HandlerFunc(health)),
+	}
+	if r.Status != nil {
+		paths["/status"] = readOnly(statusHandler(r.Status, log))
+	}
+	for path, h := range r.Probes {
+		paths[path] = h
+	}
+	if r.Metrics != nil {
+		paths[r.MetricsPath] = r.Metrics
+	}
+	return recovered(log, secured(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if h := paths[req.URL.Path]; h != nil {
+			h.ServeHTTP(w, req)
+			return
+		}
+		http.Error(w, "404: there is nothing here; / lists what there is", http.StatusNotFound)
+	})))
+}
+
+func health(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// statusHandler answers what status returns, as JSON that a person can read.
+func statusHandler(status func() any, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		body, err := json.MarshalIndent(status(), "", "  ")
+		if err != nil {
+			log.Error("status cannot be written as JSON", "error", err)
+			http.Error(w, "500: the status cannot be written as JSON; see the log", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(append(body, '\n'))
+	})
+}
+
+// readOnly lets GET and HEAD through.
+func readOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "405: only GET", http.StatusMethodNotAllowed)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// secured sets headers that forbid a browser what nothing here needs, unless the
+// configuration file set them already.
+func secured(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setDefault(w.Header(), "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		setDefault(w.Header(), "X-Content-Type-Options", "nosniff")
+		setDefault(w.Header(), "X-Frame-Options", "deny")
+		setDefault(w.Header(), "Referrer-Policy", "no-referrer")
+		h.ServeHTTP(w, r)
+	})
+}
+
+func setDefault(h http.Header, name, value string) {
+	if h.Get(name) == "" {
+		h.Set(name, value)
+	}
+}
+
+// recovered turns a panic into a 500 and a log line.
+func recovered(log *slog.Logger, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler {
+				panic(v) // how a handler cuts a connection on purpose
+			}
+			log.Error("a handler panicked", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+			http.Error(w, "500: a defect of the sidecar; see its log", http.StatusInternalServerError)
+		}()
+		h.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,174 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// Limits of a connection. A scrape may take long, a request header may not.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 2 * time.Minute
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	keepAlivePeriod   = 30 * time.Second
+)
+
+// Options configure a Server.
+type Options struct {
+	// Addresses are host:port or :port, at least one. Port 0 takes a free one.
+	Addresses []string
+	// ConfigFile is a file in the format of exporter-toolkit; "" means plain
+	// HTTP for everyone.
+	ConfigFile string
+	// ShutdownTimeout is how long running requests may take to end. The default
+	// is 5 s.
+	ShutdownTimeout time.Duration
+}
+
+// Server serves one handler at several addresses.
+type Server struct {
+	opt    Options
+	log    *slog.Logger
+	files  *reloader // nil without a configuration file
+	server *http.Server
+
+	listeners []net.Listener
+}
+
+// New reads the configuration file. The error lists all that is wrong with it.
+func New(o Options, h http.Handler, log *slog.Logger) (*Server, error) {
+	if len(o.Addresses) == 0 {
+		return nil, errors.New("web: no address to listen on")
+	}
+	if o.ShutdownTimeout <= 0 {
+		o.ShutdownTimeout = 5 * time.Second
+	}
+	s := &Server{opt: o, log: log.With("job", "web")}
+	s.server = &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		// A client that fails its handshake is not the operator's business.
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if o.ConfigFile == "" {
+		return s, nil
+	}
+	files, err := newReloader(o.ConfigFile, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("web configuration: %w", err)
+	}
+	s.files = files
+	s.server.Handler = files.guard(h)
+	if st := files.get(); st.tls != nil {
+		s.server.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, // of the state, see GetConfigForClient
+			NextProtos: st.tls.NextProtos,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return files.get().tls, nil
+			},
+		}
+	} else if len(st.users) > 0 {
+		s.log.Warn("passwords cross the network in clear: basic authentication without TLS", "file", o.ConfigFile)
+	}
+	return s, nil
+}
+
+// Listen takes all addresses, or none, and returns them with the ports that they
+// got. What it took, Run gives back.
+func (s *Server) Listen() ([]string, error) {
+	lc := net.ListenConfig{KeepAlive: keepAlivePeriod}
+	var got []string
+	for _, addr := range s.opt.Addresses {
+		l, err := lc.Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			for _, l := range s.listeners {
+				_ = l.Close()
+			}
+			s.listeners = nil
+			return nil, listenError(addr, err)
+		}
+		s.listeners = append(s.listeners, l)
+		got = append(got, l.Addr().String())
+	}
+	return got, nil
+}
+
+// listenError says which address, why, and what to do about it.
+func listenError(addr string, err error) error {
+	hint := "web.listen-address is host:port or :port"
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another process listens there (ss -ltnp shows which): end it, or choose another web.listen-address"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "this host does not have the address: choose another web.listen-address, such as :9121"
+	case errors.Is(err, os.ErrPermission):
+		hint = "ports below 1024 need a privilege: choose another web.listen-address, such as :9121"
+	}
+	if se, ok := errors.AsType[*os.SyscallError](err); ok {
+		err = se.Err // "bind: " adds nothing
+	} else if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return status.WithHint(status.ReasonInternal, hint, fmt.Errorf("listen on %s: %w", addr, err))
+}
+
+// Run serves until ctx ends, then lets running requests end, for
+// Options.ShutdownTimeout. Listen comes first. The error is not nil when serving
+// stopped for another reason.
+func (s *Server) Run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, l := range s.listeners {
+		g.Go(func() error {
+			var err error
+			if s.server.TLSConfig != nil {
+				err = s.server.ServeTLS(l, "", "")
+			} else {
+				err = s.server.Serve(l)
+			}
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return fmt.Errorf("serve %s: %w", l.Addr(), err)
+		})
+	}
+	g.Go(func() error {
+		<-gctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opt.ShutdownTimeout)
+		defer cancel()
+		if err := s.server.Shutdown(ctx); err != nil {
+			s.log.Warn("requests were cut off", "after", s.opt.ShutdownTimeout)
+			return s.server.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// publicPaths answer without a password: the kubelet has none, and they tell no
+// more than yes, no and why.
+var publicPaths = sync.OnceValue(func() map[string]bool {
+	return map[string]bool{"/startupz": true, "/livez": true, "/readyz": true, "/health": true}
+})
+
+// isPublic tells whether a path is exempt from basic authentication.
+func isPublic(path string) bool { return publicPaths()[strings.TrimSuffix(path, "/")] }

@@ -1,0 +1,4 @@
+package web
+
+func Validate(string) error { return nil }
+func UsesTLS(string) bool   { return false }

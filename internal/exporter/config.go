@@ -24,9 +24,9 @@ func newConfig(c *catalog, command string) *config {
 		command: command,
 		numbers: map[string]*family{
 			"maxclients":        number("config_maxclients", "maxclients", "Configured limit of client connections."),
-			"maxmemory":         number("config_maxmemory", "maxmemory", "Configured limit of used memory in bytes; 0 is no limit."),
+			"maxmemory":         number("config_maxmemory", "maxmemory", "Limit of used memory as the configuration has it, in bytes; 0 is no limit."),
 			"io-threads":        number("config_io_threads", "io-threads", "Configured number of I/O threads, the main thread included."),
-			"repl-backlog-size": number("config_repl_backlog_size", "repl-backlog-size", "Configured size of the replication backlog in bytes."),
+			"repl-backlog-size": number("config_repl_backlog_size", "repl-backlog-size", "Size of the replication backlog as the configuration has it, in bytes."),
 		},
 		limit: c.add(typeGauge, "config_client_output_buffer_limit_bytes", "CONFIG GET "+buffers,
 			"Configured limit of the output buffer of a class of clients in bytes; 0 is no limit.", "class", "limit"),

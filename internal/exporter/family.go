@@ -43,8 +43,8 @@ func (c *catalog) add(kind dto.MetricType, name, source, help string, labels ...
 }
 
 // addOwn describes a metric of the sidecar, whose prefix no setting changes.
-func (c *catalog) addOwn(kind dto.MetricType, name, source, help string, labels ...string) *family {
-	return c.put(kind, "redis_sidecar_"+name, source, help, labels)
+func (c *catalog) addOwn(kind dto.MetricType, name, help string, labels ...string) *family {
+	return c.put(kind, "redis_sidecar_"+name, "exporter", help, labels)
 }
 
 func (c *catalog) put(kind dto.MetricType, name, source, help string, labels []string) *family {

@@ -85,6 +85,7 @@ func loadReplay(tb testing.TB, dir string) *replay {
 
 // resp turns decoded JSON into a reply: numbers are integers.
 func resp(tb testing.TB, v any) any {
+	tb.Helper()
 	switch v := v.(type) {
 	case json.Number:
 		n, err := v.Int64()

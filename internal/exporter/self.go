@@ -49,17 +49,17 @@ func newSelf(c *catalog, collectors []collector, opts Options) *self {
 		build: c.add(typeGauge, "exporter_build_info", "exporter",
 			"1, with the version of this program.", "build_date", "commit_sha", "golang_version", "version"),
 
-		down: c.addOwn(typeGauge, "redis_down", "exporter",
+		down: c.addOwn(typeGauge, "redis_down",
 			"1 for the reason why the server did not answer this scrape, 0 for all others.", "reason"),
-		success: c.addOwn(typeGauge, "exporter_collector_success", "exporter",
+		success: c.addOwn(typeGauge, "exporter_collector_success",
 			"1 when a collector got all it wants from this server, 0 when not.", "collector"),
-		duration: c.addOwn(typeGauge, "exporter_collector_duration_seconds", "exporter",
+		duration: c.addOwn(typeGauge, "exporter_collector_duration_seconds",
 			"Seconds a collector took to turn replies into series; reading them is in exporter_read_duration_seconds.", "collector"),
-		readTime: c.addOwn(typeGauge, "exporter_read_duration_seconds", "exporter",
+		readTime: c.addOwn(typeGauge, "exporter_read_duration_seconds",
 			"Seconds this collection waited for the server's replies to all collectors."),
-		refused: c.addOwn(typeGauge, "exporter_command_refused", "exporter",
+		refused: c.addOwn(typeGauge, "exporter_command_refused",
 			"1 for a command that the server does not allow or does not know, so that it is not asked.", "command", "reason"),
-		overflow: c.addOwn(typeCounter, "exporter_dropped_series_total", "exporter",
+		overflow: c.addOwn(typeCounter, "exporter_dropped_series_total",
 			"Series left out because their metric had too many."),
 	}
 	for _, c := range collectors {

@@ -43,10 +43,10 @@ func (s *flights) do(ctx context.Context, collect func(context.Context) []*dto.M
 			s.leave(f)
 			return nil, ctx.Err()
 		case <-f.done:
-			if !f.expired || ctx.Err() != nil {
-				return f.families, nil
+			if f.expired && ctx.Err() == nil {
+				continue // the first scrape had less time than this one
 			}
-			// The first scrape had less time than this one: try again.
+			return f.families, nil
 		}
 	}
 }

@@ -30,6 +30,7 @@ func FuzzScan(f *testing.F) {
 
 // check scans data and holds the result against what is always true.
 func check(t *testing.T, data []byte) {
+	t.Helper()
 	got, err := rdb.Scan(bytes.NewReader(data))
 	again, err2 := rdb.Scan(iotest.HalfReader(bytes.NewReader(data)))
 	if (err == nil) != (err2 == nil) || err == nil && !cmp.Equal(got, again) {

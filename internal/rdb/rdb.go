@@ -98,9 +98,9 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Scan reads r until io.EOF and reports what it holds. It returns once r has
-// returned io.EOF, so r may be a file that is still being written, as long as its
-// Read waits for more and returns io.EOF when the writer is done.
+// Scan reads r until io.EOF and reports what it holds. It calls no file good before
+// r has returned io.EOF, so r may follow a file that is still being written, as
+// long as its Read waits for more and returns io.EOF when the writer is done.
 //
 // The error is an *Error with reason corrupt when r is not a whole and intact
 // RDB, which includes a byte after its end and a checksum that does not match. A
@@ -189,7 +189,7 @@ func (w *walker) checksumOnly(why *Error) error {
 		return err
 	}
 	w.sum.CRC64, w.sum.Checksum = w.checksums(trailerSize)
-	what := ""
+	var what string
 	switch {
 	case !w.endsIn(opEOF):
 		what = "it does not end in an end record and a checksum"
@@ -197,10 +197,7 @@ func (w *walker) checksumOnly(why *Error) error {
 		what = "it carries no checksum"
 		w.hint = "let the server write checksums (rdbchecksum yes, needs a restart), or use a release of this program that knows the format"
 	default:
-		if err := w.compare(); err != nil {
-			return err
-		}
-		return nil
+		return w.compare()
 	}
 	return &Error{
 		Offset: why.Offset,

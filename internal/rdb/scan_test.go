@@ -117,7 +117,7 @@ func TestVectors(t *testing.T) {
 			// without a consumer's active time. Counter unknown: -1 as 64 bits.
 			name: "stream of 7.0",
 			data: file("REDIS0010", "\xfe\x00", "\x13\x01x", "\x01\x10"+strings.Repeat("i", 16)+"\x02lp", "\x01\x01\x00\x01\x00\x00\x00\x01",
-				"\x01\x01g\x01\x00\x81\xff\xff\xff\xff\xff\xff\xff\xff", "\x01"+strings.Repeat("i", 16)+"delivere\x01",
+				"\x01\x01g\x01\x00\x81\xff\xff\xff\xff\xff\xff\xff\xff", "\x01"+strings.Repeat("i", 16)+"whenread\x01",
 				"\x01\x01c"+"seentime"+"\x01"+strings.Repeat("i", 16)),
 			want: rdb.Summary{Version: 10, Databases: one},
 		},
@@ -382,6 +382,12 @@ func TestReaderErrors(t *testing.T) {
 	// The same while the rest of a newer format is read.
 	r := io.MultiReader(strings.NewReader("REDIS0016\x2a"), iotest.ErrReader(broken))
 	if _, err := rdb.Scan(r); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+
+	// And one that only mentions the end.
+	r = io.MultiReader(bytes.NewReader(data), iotest.ErrReader(fmt.Errorf("follow: %w", io.EOF)))
+	if _, err := rdb.Scan(r); err == nil || err.Error() != fmt.Sprintf("rdb: read at offset %d: follow: EOF", len(data)) {
 		t.Errorf("got %v", err)
 	}
 

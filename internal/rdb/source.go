@@ -45,7 +45,10 @@ func (s *source) offset() int64 { return s.base + int64(s.lo) }
 // end returns how much was read from r.
 func (s *source) end() int64 { return s.base + int64(s.hi) }
 
-func (s *source) atEOF() bool { return s.err == io.EOF }
+// atEOF reports whether r said that this is the end.
+func (s *source) atEOF() bool {
+	return s.err == io.EOF //nolint:errorlint // wrapped, it is some failure of r's, not the end
+}
 
 // need makes n unread bytes available; n is small.
 func (s *source) need(n int) error {

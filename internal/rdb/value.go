@@ -36,7 +36,7 @@ const (
 // commonValues are the types that Redis and Valkey share, by number. Type 6,
 // modules of the release candidates of 4.0, cannot be read without the module,
 // and no release reads it.
-var commonValues = [22]value{
+var commonValues = [...]value{
 	0:  {"a string", "s"},
 	1:  {"a list", "(s)"},
 	2:  {"a set", "(s)"},

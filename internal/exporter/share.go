@@ -26,9 +26,9 @@ type flight struct {
 }
 
 // do returns the families of a collection that ends before ctx does, or an
-// error when there is none. ctx must have a deadline. The collection keeps the deadline of the scrape
-// that began it, and stops early only when every scrape that waits for it is
-// gone. The families are shared and must not be changed.
+// error when there is none. ctx must have a deadline. The collection keeps the
+// deadline of the scrape that began it, and stops early only when every scrape
+// that waits for it is gone. The families are shared and must not be changed.
 func (s *flights) do(ctx context.Context, collect func(context.Context) []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
 	for {
 		s.mu.Lock()

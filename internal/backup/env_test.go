@@ -2,14 +2,18 @@ package backup
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -22,7 +26,7 @@ const testBucket = "snapshots"
 // openStore opens a store of the test's own by URL.
 func openStore(tb testing.TB, url string, getenv func(string) string) store.Store {
 	tb.Helper()
-	s, err := store.Open(context.Background(), url, store.Options{Getenv: getenv, Version: "test", Stall: 5 * time.Second, Patience: 5 * time.Second})
+	s, err := store.Open(context.Background(), url, store.Options{Getenv: getenv, Version: "test", Stall: 3 * time.Second, Patience: 3 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -52,6 +56,11 @@ func s3Store(tb testing.TB) (store.Store, *testenv.S3) {
 // newTestSnapshotter returns one for instance "test" beside a real server.
 func newTestSnapshotter(tb testing.TB, r *testenv.Redis, s Store, change ...func(*SnapshotOptions)) *Snapshotter {
 	tb.Helper()
+	return newSnapshotterFor(tb, r.Client(tb), s, change...)
+}
+
+func newSnapshotterFor(tb testing.TB, redis Redis, s Store, change ...func(*SnapshotOptions)) *Snapshotter {
+	tb.Helper()
 	opts := SnapshotOptions{
 		Instance: "test",
 		Pod:      "redis-0",
@@ -61,7 +70,7 @@ func newTestSnapshotter(tb testing.TB, r *testenv.Redis, s Store, change ...func
 	for _, c := range change {
 		c(&opts)
 	}
-	sn, err := NewSnapshotter(opts, r.Client(tb), s)
+	sn, err := NewSnapshotter(opts, redis, s)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -81,9 +90,26 @@ func mustSnapshot(tb testing.TB, sn *Snapshotter) Manifest {
 	tb.Helper()
 	m, err := sn.Snapshot(testContext(tb), nil)
 	if err != nil {
-		tb.Fatalf("%v (hint: %s)", err, status.HintOf(err))
+		tb.Fatalf("%v (reason %s, hint: %s)", err, status.ReasonOf(err), status.HintOf(err))
 	}
 	return m
+}
+
+// during takes a snapshot and calls act once, from the progress callback, as soon
+// as the save runs and its file is open.
+func during(tb testing.TB, sn *Snapshotter, act func()) (Manifest, error) {
+	tb.Helper()
+	acted := false
+	m, err := sn.Snapshot(testContext(tb), func(p Progress) {
+		if p.Phase == PhaseSave && !acted {
+			acted = true
+			act()
+		}
+	})
+	if !acted {
+		tb.Fatalf("the snapshot never came to its save: %v", err)
+	}
+	return m, err
 }
 
 // wantError checks reason and text of an error; want is a part of the text.
@@ -97,7 +123,7 @@ func wantError(tb testing.TB, err error, reason status.Reason, want string) {
 	}
 }
 
-// noSnapshots checks that the store holds nothing at all.
+// wantKeys checks what the store holds: these keys and no others.
 func wantKeys(tb testing.TB, s Store, want ...string) {
 	tb.Helper()
 	var got []string
@@ -108,22 +134,15 @@ func wantKeys(tb testing.TB, s Store, want ...string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if len(got) != len(want) {
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
 		tb.Fatalf("the store holds %q, want %q", got, want)
-	}
-	for _, key := range want {
-		found := false
-		for _, g := range got {
-			found = found || g == key
-		}
-		if !found {
-			tb.Fatalf("the store holds %q, want %q", got, want)
-		}
 	}
 }
 
-// serverHolds starts a server on the plain RDB of a snapshot and calls check
-// with it.
+// plainRDB writes the plain data of a snapshot to a file dump.rdb in a directory
+// of its own and returns its path.
 func plainRDB(tb testing.TB, c *Catalogue, m Manifest) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "dump.rdb")
@@ -141,4 +160,73 @@ func plainRDB(tb testing.TB, c *Catalogue, m Manifest) string {
 	return path
 }
 
-var _ = rdb.Scan
+// serverOf starts a server on the plain data of a snapshot.
+func serverOf(tb testing.TB, c *Catalogue, m Manifest) *testenv.Redis {
+	tb.Helper()
+	dir := filepath.Dir(plainRDB(tb, c, m))
+	r := testenv.StartRedisIn(tb, dir)
+	testenv.Eventually(tb, 20*time.Second, func() error {
+		if in, err := askInfo(testContext(tb), r.Client(tb), "persistence"); err != nil || in.Get("loading") != "0" {
+			return fmt.Errorf("loading: %q, %w", in.Get("loading"), err)
+		}
+		return nil
+	})
+	return r
+}
+
+// fillRandom writes n keys with values of size random bytes, which do not
+// compress.
+func fillRandom(tb testing.TB, r *testenv.Redis, n, size int) {
+	tb.Helper()
+	c := r.Client(tb)
+	value := make([]byte, size)
+	for i := 0; i < n; {
+		var cmds [][]string
+		for ; i < n && len(cmds) < 100; i++ {
+			rand.Read(value)
+			cmds = append(cmds, []string{"SET", "random:" + strconv.Itoa(i), string(value)})
+		}
+		if _, err := c.Pipeline(testContext(tb), cmds...); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// slowSave makes every key of a save take so many microseconds.
+func slowSave(tb testing.TB, r *testenv.Redis, microseconds int) {
+	tb.Helper()
+	r.Do(tb, "CONFIG", "SET", "rdb-key-save-delay", strconv.Itoa(microseconds))
+}
+
+// killSave kills the server's fork child, as the kernel does when memory is
+// short.
+func killSave(tb testing.TB, r *testenv.Redis) {
+	tb.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", r.Pid, r.Pid))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		tb.Fatalf("children of redis-server: %q", b)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// waitSave waits until a save of the server runs, or until none does.
+func waitSave(tb testing.TB, r *testenv.Redis, runs bool) {
+	tb.Helper()
+	c := r.Client(tb)
+	testenv.Eventually(tb, 30*time.Second, func() error {
+		in, err := askInfo(testContext(tb), c, "persistence")
+		if err != nil {
+			return err
+		}
+		if (busy(in) != "") != runs {
+			return fmt.Errorf("busy: %q", busy(in))
+		}
+		return nil
+	})
+}

@@ -74,7 +74,7 @@ func (d *Dir) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if err != nil {
 		return 0, d.error("put", key, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 
 	temp := path.Join(path.Dir(key), tempPrefix+rand.Text())
 	f, err := d.createTemp(root, temp)
@@ -143,7 +143,7 @@ func syncDir(root *os.Root, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return f.Sync()
 }
 
@@ -177,7 +177,7 @@ func (d *Dir) Get(ctx context.Context, key string) (io.ReadCloser, int64, error)
 	if err != nil {
 		return nil, 0, d.error("get", key, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	// A look before the open: opening a FIFO would wait for a writer.
 	st, err := statRegular(root, key)
 	if err != nil {
@@ -192,7 +192,7 @@ func (d *Dir) Get(ctx context.Context, key string) (io.ReadCloser, int64, error)
 
 // dirReader adds the key to errors and stops when ctx ends.
 type dirReader struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // an io.Reader has nowhere else to get it from
 	dir  *Dir
 	key  string
 	file *os.File
@@ -203,7 +203,7 @@ func (r *dirReader) Read(p []byte) (int, error) {
 		return 0, r.dir.error("get", r.key, err)
 	}
 	n, err := r.file.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.dir.error("get", r.key, err)
 	}
 	return n, err
@@ -220,7 +220,7 @@ func (d *Dir) Stat(_ context.Context, key string) (int64, error) {
 	if err != nil {
 		return 0, d.error("stat", key, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	st, err := statRegular(root, key)
 	if err != nil {
 		return 0, d.error("stat", key, err)
@@ -245,7 +245,7 @@ func (d *Dir) List(ctx context.Context, prefix string, fn func(string, int64, ti
 	if err != nil {
 		return d.error("list", prefix, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 
 	var fnErr error
 	err = walk(ctx, root, prefix, func(key string, info fs.FileInfo) error {
@@ -286,7 +286,7 @@ func walkDir(ctx context.Context, root *os.Root, dir, prefix string, fn func(str
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for {
 		if err := contextError(ctx); err != nil {
 			return err
@@ -333,7 +333,7 @@ func (d *Dir) Delete(_ context.Context, key string) error {
 	if err != nil {
 		return d.error("delete", key, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if _, err := statRegular(root, key); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -368,7 +368,7 @@ func (d *Dir) Sweep(ctx context.Context, olderThan time.Duration) (removed int, 
 	if err != nil {
 		return 0, d.error("sweep", "", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	limit := time.Now().Add(-olderThan)
 	err = walk(ctx, root, "", func(name string, info fs.FileInfo) error {
 		if !isTemporary(name) || info.ModTime().After(limit) {

@@ -10,7 +10,7 @@ import (
 
 func TestRetry(t *testing.T) {
 	flaky, fatal := errors.New("flaky"), errors.New("fatal")
-	transient := func(err error) bool { return err == flaky }
+	transient := func(err error) bool { return same(err, flaky) }
 
 	for _, c := range []struct {
 		name     string
@@ -37,7 +37,7 @@ func TestRetry(t *testing.T) {
 					}
 					return nil
 				})
-				if took := time.Since(began); err != c.err || attempts != c.attempts || took < c.min || took > c.max {
+				if took := time.Since(began); !same(err, c.err) || attempts != c.attempts || took < c.min || took > c.max {
 					t.Errorf("got %v after %d attempts and %s", err, attempts, took)
 				}
 			})
@@ -48,7 +48,7 @@ func TestRetry(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			err := retry(t.Context(), patience{within: time.Minute}, transient, func() error { return flaky })
-			if took := time.Since(began); err != flaky || took < 50*time.Second || took > time.Minute {
+			if took := time.Since(began); !same(err, flaky) || took < 50*time.Second || took > time.Minute {
 				t.Errorf("got %v after %s", err, took)
 			}
 		})
@@ -59,7 +59,7 @@ func TestRetry(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			err := retry(ctx, patience{within: time.Hour}, transient, func() error { return flaky })
-			if took := time.Since(began); err != flaky || took != 10*time.Second {
+			if took := time.Since(began); !same(err, flaky) || took != 10*time.Second {
 				t.Errorf("got %v after %s", err, took)
 			}
 		})

@@ -98,7 +98,7 @@ func (s *S3) error(ctx context.Context, op, key string, cause error) error {
 		return status.WithHint(known.Reason, known.Hint, opError(op, key, s, cause))
 	}
 	if r, ok := response(cause); ok {
-		return s.answerError(op, key, r)
+		return s.answered(op, key, r)
 	}
 	text := cause
 	if u, ok := errors.AsType[*url.Error](cause); ok {
@@ -145,10 +145,10 @@ func (s *S3) networkHint(err error) string {
 	return "check the endpoint in the store's URL, that the server runs, and that a NetworkPolicy lets this pod reach it"
 }
 
-// answerText is the server's own words, in one line.
-type answerText struct{ minio.ErrorResponse }
+// answerError is the server's own words, in one line.
+type answerError struct{ minio.ErrorResponse }
 
-func (a answerText) Error() string {
+func (a answerError) Error() string {
 	text := strings.TrimRight(strings.Join(strings.Fields(a.ErrorResponse.Error()), " "), ".")
 	if len(text) > 200 {
 		text = text[:200] + "…"
@@ -162,18 +162,21 @@ func (a answerText) Error() string {
 	return fmt.Sprintf("%s (%s)", text, a.Code)
 }
 
-func (a answerText) Unwrap() error { return a.ErrorResponse }
+func (a answerError) Unwrap() error { return a.ErrorResponse }
 
-// answerError classifies an error answer of the server.
-func (s *S3) answerError(op, key string, r minio.ErrorResponse) error {
+// answered classifies an error answer of the server.
+func (s *S3) answered(op, key string, r minio.ErrorResponse) error {
 	reason, hint := s.judge(op, r)
 	if r.Code == minio.NoSuchKey {
 		return status.WithHint(reason, hint, opError(op, key, s, absent{}))
 	}
-	return status.WithHint(reason, hint, opError(op, key, s, answerText{r}))
+	return status.WithHint(reason, hint, opError(op, key, s, answerError{r}))
 }
 
 func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
+	if r.Region != "" && r.Region != s.url.Region {
+		return status.ReasonStore, fmt.Sprintf("the bucket is in region %s: write region=%s in the store's URL", r.Region, r.Region)
+	}
 	switch r.Code {
 	case minio.NoSuchKey:
 		return status.ReasonStore, ""
@@ -188,9 +191,6 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired":
 		return status.ReasonStoreDenied, "the session token is not valid any more: renew the credentials"
 	case minio.AuthorizationHeaderMalformed, minio.InvalidRegion, "PermanentRedirect", "IllegalLocationConstraintException":
-		if r.Region != "" && r.Region != s.url.Region {
-			return status.ReasonStore, fmt.Sprintf("the bucket is in region %s: write region=%s in the store's URL", r.Region, r.Region)
-		}
 		return status.ReasonStore, fmt.Sprintf("region %s seems to be wrong: write region=… in the store's URL", s.url.Region)
 	case minio.PreconditionFailed:
 		return status.ReasonStore, "the object was replaced while it was read: try again"

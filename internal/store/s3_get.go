@@ -33,7 +33,7 @@ func (s *S3) Get(ctx context.Context, key string) (io.ReadCloser, int64, error) 
 
 // s3Reader reads one object.
 type s3Reader struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // an io.Reader has nowhere else to get it from
 	s3   *S3
 	key  string
 	etag string

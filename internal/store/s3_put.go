@@ -29,7 +29,7 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if err == nil {
 		return s.putParts(ctx, key, first, r)
 	}
-	if err != io.EOF {
+	if err != io.EOF { //nolint:errorlint // a wrapped EOF is a failure of the source, not its end
 		return 0, s.sourceError(ctx, key, err)
 	}
 	err = s.try(ctx, s.begin, func() error {
@@ -141,8 +141,8 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 	for last := false; len(part) > 0; {
 		if len(u.parts) == maxParts {
 			return u.s3.error(ctx, "put", u.key, status.WithHint(status.ReasonStore,
-				fmt.Sprintf("raise it with part-size in the store's URL; uploads take twice as much memory as a part (now %d MiB)", len(spare)/mib),
-				fmt.Errorf("the object needs more than %d parts of %d MiB", maxParts, len(spare)/mib)))
+				fmt.Sprintf("raise it with part-size in the store's URL; uploads take twice as much memory as a part (now %d MiB)", cap(spare)/mib),
+				fmt.Errorf("the object needs more than %d parts of %d MiB", maxParts, cap(spare)/mib)))
 		}
 		sent := make(chan error, 1)
 		go func() { sent <- u.sendPart(partCtx, part) }()
@@ -151,14 +151,17 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 		var readErr error
 		if !last {
 			n, readErr = readPart(ctx, r, spare[:cap(spare)])
-			last = readErr == io.EOF
+			last = readErr == io.EOF //nolint:errorlint // see Put
 		}
-		if readErr != nil && !last {
+		broken := readErr != nil && !last
+		if broken {
 			cancel()
-			<-sent
+		}
+		err := <-sent
+		if broken {
 			return u.s3.sourceError(ctx, u.key, readErr)
 		}
-		if err := <-sent; err != nil {
+		if err != nil {
 			return u.s3.error(ctx, "put", u.key, err)
 		}
 		part, spare = spare[:n], part

@@ -5,9 +5,10 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -327,7 +328,7 @@ func TestS3DownloadGivesUp(t *testing.T) {
 		if status.ReasonOf(err) != status.ReasonStoreUnreachable || !strings.HasPrefix(err.Error(), "get key in s3://bucket/p ("+proxy.URL()+"): ") {
 			t.Errorf("%s: got %v (%s)", name, err, status.ReasonOf(err))
 		}
-		if _, again := r.Read(make([]byte, 1)); again != err {
+		if _, again := r.Read(make([]byte, 1)); !same(again, err) {
 			t.Errorf("%s: a second read gives %v", name, again)
 		}
 		r.Close()
@@ -396,7 +397,7 @@ func TestS3TLS(t *testing.T) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
 	}})
-	front.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains about the handshakes that shall fail
+	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // it complains about the handshakes that shall fail
 	front.StartTLS()
 	defer front.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -463,6 +464,14 @@ func TestS3PartSize(t *testing.T) {
 	}
 }
 
+func TestS3TooManyParts(t *testing.T) {
+	s := open(t, "s3://bucket", Options{Getenv: env()}).(*S3)
+	u := &upload{s3: s, key: "key", parts: make([]minio.CompletePart, maxParts)}
+	err := u.send(t.Context(), make([]byte, 8*mib), strings.NewReader(""))
+	pin(t, err, "put key in s3://bucket: the object needs more than 10000 parts of 8 MiB", status.ReasonStore,
+		"raise it with part-size in the store's URL; uploads take twice as much memory as a part (now 8 MiB)")
+}
+
 type hinted struct {
 	io.Reader
 	n int64
@@ -511,5 +520,32 @@ func TestStallConn(t *testing.T) {
 	}
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("silent: got %v", err)
+	}
+}
+
+func TestS3ListSurvives(t *testing.T) {
+	srv := startS3(t)
+	const n = 2100
+	for i := range n {
+		dir := filepath.Join(srv.Root, "bucket", "p", fmt.Sprintf("%04d", i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "key"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, fault := range map[string]testenv.Fault{
+		"a cut":    {Kind: testenv.Cut, AfterDownload: 400 << 10, Once: true},
+		"an error": {Kind: testenv.Answer, AfterDownload: 400 << 10, Status: 503, Body: testenv.S3Error("SlowDown", "slow"), Once: true},
+	} {
+		s, proxy := throughProxy(t, srv, Options{})
+		proxy.Set(fault)
+		if got := list(t, s, ""); len(got) != n {
+			t.Errorf("%s: got %d objects, want %d", name, len(got), n)
+		}
+		if _, down := proxy.Passed(); down <= fault.AfterDownload {
+			t.Errorf("%s: the fault did not strike, the list has %d bytes", name, down)
+		}
 	}
 }

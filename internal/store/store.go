@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -65,11 +64,11 @@ type Store interface {
 	Close() error
 }
 
-// Options are what Open needs besides the URL. The zero value is what the
-// program uses.
+// Options are what Open needs besides the URL. The zero value is enough for a
+// directory.
 type Options struct {
 	// Getenv reads the environment: credentials, AWS_REGION and the like. nil
-	// means os.Getenv. HTTPS_PROXY and its kin, and the container credential
+	// is an empty one. HTTPS_PROXY and its kin, and the container credential
 	// variables of ECS and EKS, are always read from the process environment.
 	Getenv func(string) string
 
@@ -94,7 +93,7 @@ func Open(_ context.Context, rawURL string, opts Options) (Store, error) {
 		return nil, err
 	}
 	if opts.Getenv == nil {
-		opts.Getenv = os.Getenv
+		opts.Getenv = func(string) string { return "" }
 	}
 	if opts.Stall <= 0 {
 		opts.Stall = time.Minute

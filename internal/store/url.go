@@ -31,6 +31,7 @@ type URL struct {
 // PathStyle says where the bucket's name goes in a request.
 type PathStyle int
 
+// The path styles.
 const (
 	PathStyleAuto PathStyle = iota // host name for Amazon and Google, path for all others
 	PathStyleOn                    // https://endpoint/bucket/key

@@ -15,6 +15,7 @@ import (
 // FaultKind is what a Proxy does to its connections.
 type FaultKind int
 
+// The kinds of fault.
 const (
 	Pass   FaultKind = iota // forward
 	Cut                     // reset every connection, refuse to talk on new ones

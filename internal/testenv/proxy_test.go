@@ -71,7 +71,8 @@ func TestProxyCuts(t *testing.T) {
 	}
 
 	p.Set(Fault{Kind: Cut, AfterUpload: 100_000, Once: true})
-	if _, err := c.Post(p.URL(), "", bytes.NewReader(make([]byte, 1<<20))); err == nil {
+	if resp, err := c.Post(p.URL(), "", bytes.NewReader(make([]byte, 1<<20))); err == nil {
+		resp.Body.Close()
 		t.Error("an upload of 1 MiB got through a proxy that cuts it at 100000")
 	}
 	if n, err := get(c, p.URL()); err != nil || n != 1<<20 {
@@ -113,7 +114,7 @@ func TestProxyAnswers(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if resp.StatusCode != 503 || err != nil || !strings.Contains(string(body), "<Code>SlowDown</Code>") {
+	if resp.StatusCode != http.StatusServiceUnavailable || err != nil || !strings.Contains(string(body), "<Code>SlowDown</Code>") {
 		t.Errorf("got %s, %s, %v", resp.Status, body, err)
 	}
 	if n, err := get(c, p.URL()); err != nil || n != 1<<20 {

@@ -23,8 +23,9 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	if r.MetricsPath == "" {
 		r.MetricsPath = "/metrics"
 	}
+	page := newPage(r.MetricsPath)
 	paths := map[string]http.Handler{
-		"/":       readOnly(newPage()),
+		"/":       readOnly(page),
 		"/health": readOnly(http.HandlerFunc(health)),
 	}
 	if r.Status != nil {
@@ -36,13 +37,18 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	if r.Metrics != nil {
 		paths[r.MetricsPath] = r.Metrics
 	}
-	return recovered(log, secured(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	return recovered(log, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		policy := "default-src 'none'; frame-ancestors 'none'"
+		if req.URL.Path == "/" {
+			policy = page.policy
+		}
+		secure(w.Header(), policy)
 		if h := paths[req.URL.Path]; h != nil {
 			h.ServeHTTP(w, req)
 			return
 		}
 		http.Error(w, "404: there is nothing here; / lists what there is", http.StatusNotFound)
-	})))
+	}))
 }
 
 func health(w http.ResponseWriter, _ *http.Request) {
@@ -78,21 +84,18 @@ func readOnly(h http.Handler) http.Handler {
 	})
 }
 
-// secured sets headers that forbid a browser what nothing here needs, unless the
+// secure sets headers that forbid a browser what nothing here needs, unless the
 // configuration file set them already.
-func secured(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		setDefault(w.Header(), "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		setDefault(w.Header(), "X-Content-Type-Options", "nosniff")
-		setDefault(w.Header(), "X-Frame-Options", "deny")
-		setDefault(w.Header(), "Referrer-Policy", "no-referrer")
-		h.ServeHTTP(w, r)
-	})
-}
-
-func setDefault(h http.Header, name, value string) {
-	if h.Get(name) == "" {
-		h.Set(name, value)
+func secure(h http.Header, contentPolicy string) {
+	for _, header := range [...][2]string{
+		{"Content-Security-Policy", contentPolicy},
+		{"X-Content-Type-Options", "nosniff"},
+		{"X-Frame-Options", "deny"},
+		{"Referrer-Policy", "no-referrer"},
+	} {
+		if h.Get(header[0]) == "" {
+			h.Set(header[0], header[1])
+		}
 	}
 }
 

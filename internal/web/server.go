@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -164,11 +162,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// publicPaths answer without a password: the kubelet has none, and they tell no
-// more than yes, no and why.
-var publicPaths = sync.OnceValue(func() map[string]bool {
-	return map[string]bool{"/startupz": true, "/livez": true, "/readyz": true, "/health": true}
-})
-
-// isPublic tells whether a path is exempt from basic authentication.
-func isPublic(path string) bool { return publicPaths()[strings.TrimSuffix(path, "/")] }
+// isPublic tells whether a path answers without a password: the kubelet has
+// none, and these tell no more than yes, no and why.
+func isPublic(path string) bool {
+	switch path {
+	case "/startupz", "/livez", "/readyz", "/health":
+		return true
+	}
+	return false
+}

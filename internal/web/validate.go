@@ -1,4 +1,0 @@
-package web
-
-func Validate(string) error { return nil }
-func UsesTLS(string) bool   { return false }

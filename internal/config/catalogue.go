@@ -98,6 +98,16 @@ func (c *catalogue) moduleParameter(name string) bool {
 // unknownHint says what may have been meant by a directive that does not exist.
 // word is the first word of the line, name the part of it that may be shown.
 func (c *catalogue) unknownHint(name, word string) string {
+	switch {
+	case strings.HasPrefix(word, "//"), strings.HasPrefix(word, ";"):
+		return "a comment begins with #"
+	case strings.HasPrefix(word, "--"):
+		return "this is the form of the command line: leave out the dashes"
+	case strings.HasPrefix(word, name+":"), strings.HasPrefix(word, name+"="):
+		return hintBlank
+	case c.live != nil && c.specs[name] != nil:
+		return "this redis-server was built without it"
+	}
 	if hint, ok := inventedHint(name); ok {
 		return "no version of Redis that this sidecar knows has it: " + hint
 	}
@@ -108,19 +118,8 @@ func (c *catalogue) unknownHint(name, word string) string {
 			in = append(in, s.rangeOfVersions())
 		}
 	}
-	if c.live != nil && c.specs[name] != nil {
-		return "this redis-server was built without it"
-	}
 	if len(in) > 0 {
 		return fmt.Sprintf("Redis %s does not have it; it exists %s", c.version, strings.Join(slices.Compact(in), ", "))
-	}
-	switch {
-	case strings.HasPrefix(word, "//"), strings.HasPrefix(word, ";"):
-		return "a comment begins with #"
-	case strings.HasPrefix(word, "--"):
-		return "this is the form of the command line: leave out the dashes"
-	case strings.HasPrefix(word, name+":"), strings.HasPrefix(word, name+"="):
-		return hintBlank
 	}
 	return didYouMean(name, c.names)
 }

@@ -39,6 +39,9 @@ type plan struct {
 // files that the kernel grants it answers nobody, 7.7 s for 300 million.
 const maxSafeClients = 1_000_000
 
+// minSafeBytes is the least limit of memory that is set in a running server.
+const minSafeBytes = 1 << 20
+
 // makePlan compares what a file asks for with CONFIG GET *, by name. first is
 // what the file asked for when the server was first seen.
 func makePlan(cat *catalogue, settings, first map[string]*setting, live map[string]string) plan {
@@ -129,10 +132,23 @@ func bufferLimits(raw string) map[string]string {
 	return out
 }
 
-// refuse says why a value that the server may accept is not sent.
+// refuse says why a value that the server would accept is not sent: it would do
+// harm at once, and is more likely a slip.
 func refuse(s *setting) string {
-	if n, err := strconv.Atoi(s.want); s.key == "maxclients" && err == nil && n > maxSafeClients {
-		return fmt.Sprintf("not sent above %d: redis-server stands still while it looks for a limit that the kernel grants", maxSafeClients)
+	n, err := strconv.ParseInt(s.want, 10, 64)
+	known := err == nil
+	switch {
+	case s.key == "maxclients" && known && n > maxSafeClients:
+		return fmt.Sprintf("not sent above %d: redis-server would stand still while it looks for a limit that the kernel grants", maxSafeClients)
+	case s.key == "maxmemory" && known && 0 < n && n < minSafeBytes:
+		return "not sent below 1mb: keys would be evicted or writes refused at once; is a unit missing?"
+	case s.key == "maxmemory-clients" && known && 0 < n && n < minSafeBytes:
+		return "not sent below 1mb: clients would be closed, this sidecar among them; is a unit missing?"
+	case s.key == "client-output-buffer-limit normal":
+		hard, _, _ := strings.Cut(s.want, " ")
+		if n, err := strconv.ParseInt(hard, 10, 64); err == nil && 0 < n && n < minSafeBytes {
+			return "not sent with a hard limit below 1mb: clients that ask for more would be closed, this sidecar among them; is a unit missing?"
+		}
 	}
 	return ""
 }

@@ -54,8 +54,8 @@ type Tree struct {
 	// problems, too.
 	Hash string
 
-	paths    []string // files that were read or are missing
-	patterns []string // of includes with wildcards
+	paths []string    // files that were read or are missing
+	globs []Directive // includes with wildcards
 }
 
 // Parse splits the text of one file into directives. It does not follow include
@@ -124,6 +124,15 @@ func safeName(line string) string {
 		return "(unreadable)"
 	}
 	return lower(line[:min(end, 64)])
+}
+
+// patterns are the wildcards of the includes.
+func (t *Tree) patterns() []string {
+	var out []string
+	for _, d := range t.globs {
+		out = append(out, d.Args[0])
+	}
+	return out
 }
 
 // Load reads a redis.conf and all files that it includes, in place. The tree is
@@ -244,7 +253,7 @@ func (l *loader) include(d Directive) {
 		l.includeFile(path, at)
 		return
 	}
-	l.tree.patterns = append(l.tree.patterns, path)
+	l.tree.globs = append(l.tree.globs, d)
 	l.includeAll(path, at)
 }
 

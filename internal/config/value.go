@@ -230,8 +230,8 @@ func (s *spec) flags(args []string) (string, *badValue) {
 // allEvents are the classes of notify-keyspace-events that A stands for.
 const allEvents = "g$lshzxetd"
 
-// events reads the letters of notify-keyspace-events. The server shows A when
-// all that it stands for are set.
+// events reads the letters of notify-keyspace-events. A stays A: what it stands
+// for grows with the versions.
 func events(arg string, v version) (string, *badValue) {
 	letters := "KEA" + allEvents + "m"
 	if v >= v70 {
@@ -243,21 +243,32 @@ func events(arg string, v version) (string, *badValue) {
 	if strings.Trim(arg, letters) != "" {
 		return "", &badValue{what: shown(arg) + " has a letter that is no class of events", hint: "letters of " + letters + `, or ""`}
 	}
-	set := []byte(strings.ReplaceAll(arg, "A", allEvents))
+	set := []byte(arg)
+	if strings.Contains(arg, "A") {
+		set = slices.DeleteFunc(set, func(c byte) bool { return strings.IndexByte(allEvents, c) >= 0 })
+	}
 	slices.Sort(set)
 	return string(slices.Compact(set)), nil
 }
 
-// visibleEvents leaves out of canonical events what CONFIG GET does not show:
-// beside A the classes n, o, c and r (keyspaceEventsFlagsToString of Redis 7 and
-// 8), and a, which A includes since there are arrays.
+// visibleEvents brings canonical events into the form in which equal sets look
+// equal in CONFIG GET, which says A for all that A stands for and then leaves out
+// the classes n, o, c and r (keyspaceEventsFlagsToString of Redis 7 and 8).
+// Whether A includes a, for arrays, depends on the version.
 func visibleEvents(set string) string {
-	for _, letter := range allEvents {
-		if !strings.ContainsRune(set, letter) {
-			return set
+	if !strings.Contains(set, "A") {
+		for _, letter := range allEvents {
+			if !strings.ContainsRune(set, letter) {
+				return set
+			}
 		}
 	}
-	return strings.NewReplacer("n", "", "o", "", "c", "", "r", "", "a", "").Replace(set)
+	return "A" + strings.Map(func(r rune) rune {
+		if strings.ContainsRune("Aanocr"+allEvents, r) {
+			return -1
+		}
+		return r
+	}, set)
 }
 
 // savePoints reads pairs of seconds and changes; a single empty argument is none.

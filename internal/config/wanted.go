@@ -58,6 +58,11 @@ func (c *catalogue) interpret(t *Tree) (*wanted, Problems) {
 		out:   &wanted{settings: map[string]*setting{}, fixed: map[string]string{}},
 		users: map[string]bool{},
 	}
+	for i := range t.globs {
+		if c.version < v70 {
+			in.fail(&t.globs[i], "a path with wildcards", fmt.Sprintf("Redis %s does not expand them: name each file", c.version))
+		}
+	}
 	for i := range t.Directives {
 		in.line(&t.Directives[i])
 	}

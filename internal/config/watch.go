@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// noisy is how many events about other files a directory may have between two
-// readings before it is left to the clock: a redis.conf may lie beside the data.
+// noisy is how many events about other files a directory may have in about a
+// minute before it is left to the clock: a redis.conf may lie beside the data.
 const noisy = 2000
 
 // watcher tells when one of a set of files may have changed. It watches their
@@ -23,7 +24,8 @@ type watcher struct {
 	err      error             // why not, or the last trouble
 	names    map[string]bool
 	patterns []string
-	strange  map[string]int  // events about other files, by directory
+	strange  map[string]int  // events about other files, by directory, and
+	since    time.Time       // since when they were counted
 	loud     map[string]bool // directories that are left to the clock
 }
 
@@ -62,8 +64,11 @@ func (w *watcher) errors() <-chan error {
 // links that lead to them, and of the patterns of its includes. A directory that
 // does not exist yet is tried again with the next call.
 func (w *watcher) follow(t *Tree) {
-	w.names, w.patterns = map[string]bool{}, t.patterns
-	clear(w.strange)
+	w.names, w.patterns = map[string]bool{}, t.patterns()
+	if now := time.Now(); now.Sub(w.since) > time.Minute {
+		clear(w.strange)
+		w.since = now
+	}
 	dirs := map[string]bool{}
 	for _, p := range t.paths {
 		for _, hop := range hops(p) {
@@ -74,7 +79,7 @@ func (w *watcher) follow(t *Tree) {
 			}
 		}
 	}
-	for _, p := range t.patterns {
+	for _, p := range w.patterns {
 		dirs[filepath.Dir(p[:strings.IndexAny(p, "*?[")]+"x")] = true
 	}
 	if w.fs == nil {

@@ -35,17 +35,17 @@ func snapshotError(err error) error {
 }
 
 // catalogueRun wraps what the catalogue commands have in common.
-func catalogueRun(extra func(*flag.FlagSet), do func(e *env, l *loaded, c *backup.Catalogue) error) func(*env, []string) error {
-	return func(e *env, args []string) error {
+func catalogueRun(extra func(*flag.FlagSet), do func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error) func(context.Context, *env, []string) error {
+	return func(ctx context.Context, e *env, args []string) error {
 		l, err := load(e, args, extra)
 		if err != nil {
 			return err
 		}
-		c, err := l.openCatalogue(e)
+		c, err := l.openCatalogue(ctx, e)
 		if err != nil {
 			return err
 		}
-		return snapshotError(do(e, l, c))
+		return snapshotError(do(ctx, e, l, c))
 	}
 }
 
@@ -56,7 +56,7 @@ func backupNowCommand() *command {
 			"backup.retention.keep-last are deleted afterwards, as after a scheduled one.",
 		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n",
 		sections: backupSections,
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, nil)
 			if err != nil {
 				return err
@@ -64,7 +64,7 @@ func backupNowCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			st, err := l.openStore(e)
+			st, err := l.openStore(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -75,13 +75,13 @@ func backupNowCommand() *command {
 				return err
 			}
 			line := newProgressLine(e, l.log, "backup")
-			m, err := snap.Snapshot(e.ctx, line.backupProgress)
+			m, err := snap.Snapshot(ctx, line.backupProgress)
 			line.done()
 			if err != nil {
 				return snapshotError(err)
 			}
 			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, size(m.RDB.Size), size(m.Object.Size), seconds(m.Durations.Total))
-			return prune(e, l, snap.Catalogue(), false)
+			return prune(ctx, e, l, snap.Catalogue(), false)
 		},
 	}
 }
@@ -105,11 +105,11 @@ func backupListCommand() *command {
 		run: catalogueRun(func(fs *flag.FlagSet) {
 			fs.BoolVar(&asJSON, "json", false, "")
 			fs.IntVar(&limit, "limit", 0, "")
-		}, func(e *env, l *loaded, c *backup.Catalogue) error {
+		}, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			entries, err := c.List(e.ctx, max(limit, 0))
+			entries, err := c.List(ctx, max(limit, 0))
 			if err != nil {
 				return err
 			}
@@ -181,12 +181,12 @@ func backupShowCommand() *command {
 		name: "backup show", args: "SNAPSHOT", summary: "Print a snapshot's manifest as JSON.",
 		text:  "SNAPSHOT is " + snapshotArg + ".",
 		exits: exitsNotFound, sections: catalogueSections,
-		run: catalogueRun(nil, func(e *env, l *loaded, c *backup.Catalogue) error {
+		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			what, err := oneArgument(l.rest, snapshotArg)
 			if err != nil {
 				return err
 			}
-			m, err := c.Find(e.ctx, what)
+			m, err := c.Find(ctx, what)
 			if err != nil {
 				return err
 			}
@@ -201,18 +201,18 @@ func backupVerifyCommand() *command {
 		text: "Checks the SHA-256 of the stored object, decompresses it, checks SHA-256 and CRC64 of the RDB, walks it to its end and\n" +
 			"counts its keys. SNAPSHOT is " + snapshotArg + ".",
 		exits: exitsNotFound, sections: catalogueSections,
-		run: catalogueRun(nil, func(e *env, l *loaded, c *backup.Catalogue) error {
+		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			what, err := oneArgument(l.rest, snapshotArg)
 			if err != nil {
 				return err
 			}
-			m, err := c.Find(e.ctx, what)
+			m, err := c.Find(ctx, what)
 			if err != nil {
 				return err
 			}
 			line := newProgressLine(e, l.log, "verify")
 			start := time.Now()
-			m, err = c.Verify(e.ctx, m.ID, line.backupProgress)
+			m, err = c.Verify(ctx, m.ID, line.backupProgress)
 			line.done()
 			if err != nil {
 				return err
@@ -228,7 +228,7 @@ func backupDeleteCommand() *command {
 	return &command{
 		name: "backup delete", args: "ID", summary: "Delete one snapshot, named by its id.",
 		exits: exitsNotFound, sections: catalogueSections,
-		run: catalogueRun(nil, func(e *env, l *loaded, c *backup.Catalogue) error {
+		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			id, err := oneArgument(l.rest, "the id of a snapshot (redis-sidecar backup list shows them)")
 			if err != nil {
 				return err
@@ -236,10 +236,10 @@ func backupDeleteCommand() *command {
 			if _, err := backup.IDTime(id); err != nil {
 				return withCode(exitUsage, fmt.Errorf("%q is not the id of a snapshot: delete takes ids only", id))
 			}
-			if err := exists(e.ctx, c, id); err != nil {
+			if err := exists(ctx, c, id); err != nil {
 				return err
 			}
-			if err := c.Delete(e.ctx, id); err != nil {
+			if err := c.Delete(ctx, id); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(e.stdout, "deleted %s\n", id)
@@ -266,18 +266,18 @@ func backupPruneCommand() *command {
 		exits:    exitsCommon,
 		sections: catalogueSections,
 		run: catalogueRun(func(fs *flag.FlagSet) { fs.BoolVar(&dry, "dry-run", false, "") },
-			func(e *env, l *loaded, c *backup.Catalogue) error {
+			func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 				if err := noArguments(l.rest); err != nil {
 					return err
 				}
-				return prune(e, l, c, dry)
+				return prune(ctx, e, l, c, dry)
 			}),
 	}
 }
 
 // prune applies the retention and says what went.
-func prune(e *env, l *loaded, c *backup.Catalogue, dry bool) error {
-	gone, err := c.Prune(e.ctx, l.Backup.KeepLast, dry)
+func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry bool) error {
+	gone, err := c.Prune(ctx, l.Backup.KeepLast, dry)
 	verb := "deleted"
 	if dry {
 		verb = "would delete"

@@ -17,7 +17,7 @@ func checkCommand() *command {
 		flags: "  --redis-conf FILE\n        Check this redis.conf too, with redis-server's own grammar. The default is config.path.\n" +
 			"  --redis-version VERSION\n        Version whose directives are known. The default is the newest that this program knows.\n",
 		exits: "  0  all is well\n  1  redis.conf has problems\n  2  the settings have problems\n",
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
 				fs.StringVar(&conf, "redis-conf", "", "")
 				fs.StringVar(&version, "redis-version", "", "")

@@ -22,7 +22,7 @@ type command struct {
 	flags    string // lines for its own flags, which are no settings
 	sections []string
 	exits    string // lines for its exit codes
-	run      func(e *env, args []string) error
+	run      func(ctx context.Context, e *env, args []string) error
 }
 
 const exitsCommon = "  0  done\n  1  failed; the reason is on standard error\n  2  a setting or the command line is wrong; nothing was done\n"
@@ -94,7 +94,7 @@ func suggestion(name string) string {
 
 // overview is the help of several commands.
 func overview(of []*command) *command {
-	return &command{run: func(e *env, _ []string) error {
+	return &command{run: func(_ context.Context, e *env, _ []string) error {
 		fmt.Fprint(e.stdout, "redis-sidecar runs beside redis-server: addresses, configuration, metrics, backup, probes.\n\nCommands:\n")
 		for _, c := range of {
 			fmt.Fprintf(e.stdout, "  redis-sidecar %-34s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)

@@ -152,16 +152,16 @@ func (l *loaded) redisOptions(name string) redis.Options {
 }
 
 // openStore opens the snapshot store; it does not connect.
-func (l *loaded) openStore(e *env) (store.Store, error) {
+func (l *loaded) openStore(ctx context.Context, e *env) (store.Store, error) {
 	if l.Backup.Store == "" {
 		return nil, settings.Problems{{Name: "backup.store", What: "is not set",
 			Hint: "for example --backup.store=s3://bucket/prefix or file:///backups"}}
 	}
-	return store.Open(e.ctx, l.Backup.Store, store.Options{Getenv: e.getenv, Version: buildVersion().version})
+	return store.Open(ctx, l.Backup.Store, store.Options{Getenv: e.getenv, Version: buildVersion().version})
 }
 
-func (l *loaded) openCatalogue(e *env) (*backup.Catalogue, error) {
-	st, err := l.openStore(e)
+func (l *loaded) openCatalogue(ctx context.Context, e *env) (*backup.Catalogue, error) {
+	st, err := l.openStore(ctx, e)
 	if err != nil {
 		return nil, err
 	}

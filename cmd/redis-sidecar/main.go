@@ -20,22 +20,20 @@ import (
 
 func main() {
 	ctx, hurry, stop := signals()
-	code := run(&env{
-		ctx: ctx, hurry: hurry,
-		environ: os.Environ(),
-		stdout:  os.Stdout, stderr: os.Stderr,
-		terminal: isTerminal(os.Stderr),
+	code := run(ctx, &env{
+		hurry: hurry, environ: os.Environ(),
+		stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr),
 	}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// signals returns two contexts: the first SIGTERM or SIGINT ends the first, for
-// which jobs finish what they are at; the second signal ends the second, for
+// signals returns a context that the first SIGTERM or SIGINT ends, for which
+// jobs finish what they are at, and a channel that the second one closes, for
 // which they drop it.
-func signals() (ctx, hurry context.Context, stop func()) {
+func signals() (ctx context.Context, hurry <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	hurry, cancelHurry := context.WithCancel(context.Background())
+	second := make(chan struct{})
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
 	done := make(chan struct{})
@@ -45,23 +43,21 @@ func signals() (ctx, hurry context.Context, stop func()) {
 			return
 		}
 		cancel()
-		if _, ok := <-ch; !ok {
-			return
+		if _, ok := <-ch; ok {
+			close(second)
 		}
-		cancelHurry()
 	}()
-	return ctx, hurry, func() {
+	return ctx, second, func() {
 		signal.Stop(ch)
 		close(ch)
 		<-done
 		cancel()
-		cancelHurry()
 	}
 }
 
 // env is what a command sees of the world.
 type env struct {
-	ctx, hurry     context.Context // see signals
+	hurry          <-chan struct{} // see signals
 	environ        []string
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one: a progress line may be redrawn
@@ -78,13 +74,13 @@ const (
 )
 
 // run is the program. It returns the exit code.
-func run(e *env, args []string) int {
+func run(ctx context.Context, e *env, args []string) int {
 	cmd, args := find(args)
 	if cmd == nil {
 		fmt.Fprintf(e.stderr, "redis-sidecar: unknown command %q\n  hint: %s\n", args[0], suggestion(args[0]))
 		return exitUsage
 	}
-	err := cmd.run(e, args)
+	err := cmd.run(ctx, e, args)
 	switch {
 	case err == nil:
 		return exitOK

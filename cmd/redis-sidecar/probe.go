@@ -24,7 +24,7 @@ func probeCommand() *command {
 			"  --timeout DURATION\n        For the whole probe, 2s by default. Keep it below the probe's timeoutSeconds.\n",
 		exits:    "  0  yes\n  1  no; the reason is on standard output\n  2  a setting or the command line is wrong\n",
 		sections: []string{"redis", "web", "probe", "log"},
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
 				fs.StringVar(&base, "url", "", "")
 				fs.DurationVar(&timeout, "timeout", 2*time.Second, "")
@@ -43,7 +43,7 @@ func probeCommand() *command {
 			if base == "" {
 				base = l.loopbackURL()
 			}
-			ctx, cancel := context.WithTimeout(e.ctx, timeout)
+			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			v, err := ask(ctx, l, base, kind, timeout)
 			if err != nil {

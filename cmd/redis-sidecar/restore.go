@@ -20,7 +20,7 @@ func restoreCommand() *command {
 		flags:    "  --dry-run\n        Only say what would be restored.\n",
 		exits:    exitsCommon + "  3  there is no such snapshot, or none at all and restore.if-none=error\n  4  the directory holds data and restore.if-data=error\n",
 		sections: []string{"restore", "backup", "pod", "log"},
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) { fs.BoolVar(&dry, "dry-run", false, "") })
 			if err != nil {
 				return err
@@ -28,7 +28,7 @@ func restoreCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			c, err := l.openCatalogue(e)
+			c, err := l.openCatalogue(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func restoreCommand() *command {
 				return err
 			}
 			line := newProgressLine(e, l.log, "restore")
-			res, err := backup.Restore(e.ctx, backup.RestoreOptions{
+			res, err := backup.Restore(ctx, backup.RestoreOptions{
 				From: l.Restore.From, Dir: l.Restore.Dir, Names: names,
 				IfData: backup.IfData(l.Restore.IfData), IfNone: backup.IfNone(l.Restore.IfNone),
 				RedisVersion: l.Restore.RedisVersion, DryRun: dry,

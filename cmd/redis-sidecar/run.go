@@ -29,7 +29,7 @@ func agentCommand() *command {
 			"ends it at once. A redis-server or a store that is away stops nothing: it is reported, and tried again.",
 		exits:    "  0  ended by a signal\n  1  an address is taken, or the agent cannot go on\n  2  a setting or the command line is wrong\n",
 		sections: []string{},
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, nil)
 			if err != nil {
 				return err
@@ -37,12 +37,12 @@ func agentCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			a, err := newAgent(e, l)
+			a, err := newAgent(ctx, e, l)
 			if err != nil {
 				return err
 			}
 			defer a.close()
-			return a.run(e)
+			return a.run(ctx, e.hurry)
 		},
 	}
 }
@@ -53,12 +53,12 @@ type agent struct {
 	started time.Time
 	board   *status.Board
 	clients []*redis.Client
-	jobs    []func(ctx, hurry context.Context) error
+	jobs    []func(ctx context.Context, hurry <-chan struct{}) error
 	metrics *prometheus.Registry // of the agent itself
 	server  *web.Server
 }
 
-func newAgent(e *env, l *loaded) (*agent, error) {
+func newAgent(ctx context.Context, e *env, l *loaded) (*agent, error) {
 	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry()}
 	a.metrics.MustRegister(a.board.Collector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 
@@ -97,7 +97,7 @@ func (a *agent) client(name string) *redis.Client {
 
 // add makes a job part of run. A job that only stops needs no hurry.
 func (a *agent) add(run func(context.Context) error) {
-	a.jobs = append(a.jobs, func(ctx, _ context.Context) error { return run(ctx) })
+	a.jobs = append(a.jobs, func(ctx context.Context, _ <-chan struct{}) error { return run(ctx) })
 }
 
 // addAnnounce returns what readiness asks: whether the announced address is
@@ -149,7 +149,7 @@ func (a *agent) addBackup(e *env) error {
 	}
 	j, err := backup.New(backup.Options{
 		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, KeepLast: a.l.Backup.KeepLast, Drain: a.l.Pod.DrainTimeout,
-	}, a.client("backup"), func(context.Context) (backup.Store, error) { return a.l.openStore(e) }, rep)
+	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (a *agent) status() any {
 
 // run runs all jobs until a signal. The web side starts first and ends last, so
 // that what the others do can be seen to the end.
-func (a *agent) run(e *env) error {
+func (a *agent) run(ctx context.Context, hurry <-chan struct{}) error {
 	addrs, err := a.server.Listen()
 	if err != nil {
 		return err
@@ -203,30 +203,30 @@ func (a *agent) run(e *env) error {
 	a.l.log.Info("redis-sidecar runs", "version", buildVersion().version, "pod", a.l.Pod.Name, "listen", addrs,
 		"redis", settings.RedactURL(a.l.Redis.Addr))
 
-	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(e.ctx))
+	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(ctx))
 	webDone := make(chan error, 1)
 	go func() { webDone <- a.server.Run(webCtx) }()
 
-	g, ctx := errgroup.WithContext(e.ctx)
+	g, jobs := errgroup.WithContext(ctx)
 	for _, run := range a.jobs {
-		g.Go(func() error { return run(ctx, e.hurry) })
+		g.Go(func() error { return run(jobs, hurry) })
 	}
 	g.Go(func() error { // the web side must not end before the jobs
 		select {
 		case err := <-webDone:
 			webDone <- err
 			return fmt.Errorf("web: %w", errors.Join(errors.New("ended before the jobs"), err))
-		case <-ctx.Done():
+		case <-jobs.Done():
 			return nil
 		}
 	})
 	jobsErr := g.Wait()
-	if e.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		a.l.log.Info("stopping: the jobs have ended")
 	}
 	stopWeb()
 	webErr := <-webDone
-	if errors.Is(jobsErr, context.Canceled) && e.ctx.Err() != nil {
+	if errors.Is(jobsErr, context.Canceled) && ctx.Err() != nil {
 		jobsErr = nil
 	}
 	return errors.Join(jobsErr, webErr)

@@ -39,7 +39,7 @@ func versionCommand() *command {
 		name:    "version",
 		summary: "Print version, revision and Go version.",
 		exits:   exitsCommon,
-		run: func(e *env, args []string) error {
+		run: func(ctx context.Context, e *env, args []string) error {
 			if len(args) > 0 {
 				if args[0] == "--help" || args[0] == "-h" {
 					return errHelp

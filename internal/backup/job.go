@@ -112,8 +112,8 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 
 // Run takes snapshots by schedule, one at a time, until ctx ends. It returns nil;
 // what fails is reported and tried again. A snapshot in progress when ctx ends
-// goes on, for as long as Options.Drain, or until hurry ends.
-func (j *Job) Run(ctx, hurry context.Context) error {
+// goes on, for as long as Options.Drain, or until hurry is closed.
+func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 	// What is in the store already is worth knowing at once: whether the store
 	// is there, and how old the last snapshot is.
 	retry, retryAt, failures := j.look, time.Now(), 0
@@ -155,12 +155,17 @@ func (j *Job) Run(ctx, hurry context.Context) error {
 	}
 }
 
-// drain returns a context that outlives ctx by d, but not hurry.
-func drain(ctx, hurry context.Context, d time.Duration) (work context.Context, release func()) {
-	work, cancel := context.WithCancel(hurry)
+// drain returns a context that outlives ctx by d, unless hurry is closed first.
+func drain(ctx context.Context, hurry <-chan struct{}, d time.Duration) (work context.Context, release func()) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if d <= 0 || sleep(work, d) == nil {
-			cancel()
+		defer cancel()
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-hurry:
+		case <-work.Done():
 		}
 	})
 	return work, func() { stop(); cancel() }

@@ -46,11 +46,11 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	real, err := os.ReadFile("testdata/info-all-7.0.15.txt")
+	sample, err := os.ReadFile("testdata/info-all-7.0.15.txt")
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(string(real))
+	f.Add(string(sample))
 	f.Add("# A\r\nx:1\r\nx:2\n:\n#\n\x00:\xff")
 	f.Fuzz(func(t *testing.T, text string) {
 		in := info.Parse(text)
@@ -71,11 +71,11 @@ func FuzzParse(f *testing.F) {
 }
 
 func BenchmarkParse(b *testing.B) {
-	real, err := os.ReadFile("testdata/info-all-7.0.15.txt")
+	sample, err := os.ReadFile("testdata/info-all-7.0.15.txt")
 	if err != nil {
 		b.Fatal(err)
 	}
-	text := string(real)
+	text := string(sample)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

@@ -48,8 +48,7 @@ func ParseAddress(raw string) (Address, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err // without the URL, which may hold a password
 		}
 		return Address{}, err

@@ -5,6 +5,7 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -72,7 +73,7 @@ func New(o Options) *Client {
 				// The pool answers with a remembered dial error, and dials behind
 				// the caller's back, once a dial failed. A connection that fails at
 				// its first use keeps every call's error its own and new.
-				return failed{err: err}, nil
+				return failed{err: err}, nil //nolint:nilerr // see above
 			}
 			return c, nil
 		},
@@ -117,7 +118,7 @@ func New(o Options) *Client {
 
 // silence switches off go-redis' own log, a global of that package, once: what
 // it would print is in the errors that the callers report.
-var silence sync.Once
+var silence sync.Once //nolint:gochecknoglobals // guards a global of another package
 
 type noLog struct{}
 
@@ -233,7 +234,7 @@ func (c *Client) words(args []string) []any {
 // reply returns the value of a finished command; a nil reply is no error.
 func reply(cmd *goredis.Cmd) (any, error) {
 	v, err := cmd.Result()
-	if err == goredis.Nil {
+	if errors.Is(err, goredis.Nil) {
 		return nil, nil
 	}
 	return v, err

@@ -237,6 +237,21 @@ func TestRecovers(t *testing.T) {
 	}
 }
 
+// A server that was restarted between two calls is noticed before the second.
+func TestRestartBetweenCalls(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	c := srv.Client(t)
+	for range 3 {
+		if _, err := c.Do(t.Context(), "PING"); err != nil {
+			t.Fatal(err)
+		}
+		srv.Restart(t)
+	}
+	if _, err := c.Pipeline(t.Context(), []string{"PING"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestRenamedCommand(t *testing.T) {
 	srv := testenv.StartRedis(t, "--rename-command", "CONFIG", "hidden")
 	plain := srv.Client(t)

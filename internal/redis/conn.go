@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -45,7 +46,11 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 		}
 		c = t
 	}
-	return &conn{Conn: c, limit: o.ReplyLimit}, nil
+	watched := &conn{Conn: c, limit: o.ReplyLimit}
+	if raw, ok := c.(syscall.Conn); ok {
+		return plain{watched, raw}, nil
+	}
+	return watched, nil
 }
 
 // conn watches what the server sends. A server beyond maxclients says so
@@ -77,6 +82,14 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, errReplyLimit
 	}
 	return n, err
+}
+
+// plain is a conn without TLS. It lets go-redis look, before it uses a kept
+// connection, whether the server has closed it meanwhile. Below TLS that look
+// would see, and could swallow, records that are not replies.
+type plain struct {
+	*conn
+	syscall.Conn
 }
 
 // failed stands for a connection that could not be made: each use returns why.

@@ -16,7 +16,7 @@ func TestPasswordFromFile(t *testing.T) {
 		"windows":       {"hush\r\n", "hush", ""},
 		"blanks kept":   {" hu sh \n", " hu sh ", ""},
 		"empty":         {"", "", ""},
-		"two lines":     {"hush\nhush\n", "", "has more than one line"},
+		"two lines":     {"hush\nagain\n", "", "has more than one line"},
 		"map":           {`{"redis://h:6379":"hush","redis://other:6379":"no"}`, "hush", ""},
 		"map, no port":  {`{"redis://h":"hush"}`, "hush", ""},
 		"map, no entry": {`{"redis://other:6379":"hush"}`, "", "has no password for h:6379"},

@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ import (
 func WriteHelp(w io.Writer, sections ...string) {
 	fmt.Fprintf(w, "  --%s FILE\n        %s\n", fileSetting, fileHelp)
 	for _, e := range table() {
-		if !wanted(e.section(), sections) {
+		if len(sections) > 0 && !slices.Contains(sections, e.section()) {
 			continue
 		}
 		def := ""
@@ -20,15 +21,6 @@ func WriteHelp(w io.Writer, sections ...string) {
 		}
 		fmt.Fprintf(w, "  --%s %s%s\n        %s\n", e.name, strings.ToUpper(strings.ReplaceAll(e.value.kind, " ", "")), def, e.help)
 	}
-}
-
-func wanted(section string, sections []string) bool {
-	for _, s := range sections {
-		if s == section {
-			return true
-		}
-	}
-	return len(sections) == 0
 }
 
 // WriteReference writes the reference page's tables as Markdown.

@@ -1,9 +1,11 @@
 package settings
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -49,9 +51,7 @@ func Load(in Input) (s *Settings, rest []string, err error) {
 		l.file(path)
 	}
 	for _, m := range []map[string]given{fromEnv, fromFlags} {
-		for name, g := range m {
-			l.given[name] = g
-		}
+		maps.Copy(l.given, m)
 	}
 	l.parse()
 	l.together()
@@ -136,7 +136,7 @@ func (l *loader) flags() (map[string]given, []string, error) {
 			continue
 		}
 		err := fs.Parse(args)
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			return nil, nil, err
 		}
 		at := len(args) - fs.NArg() - 1 // the last argument that was consumed
@@ -280,9 +280,7 @@ func (l *loader) file(path given) {
 		return
 	}
 	values, problems := parseYAML(path.text, data, l.entries)
-	for name, g := range values {
-		l.given[name] = g
-	}
+	maps.Copy(l.given, values)
 	for _, p := range problems {
 		if p.Hint == "" && p.What == unknownSetting {
 			p.Hint = didYouMean(p.Name, l.names())

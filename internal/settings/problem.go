@@ -31,7 +31,7 @@ func (p Problem) String() string {
 }
 
 // Problems are all that were found, in the order of the table.
-type Problems []Problem
+type Problems []Problem //nolint:errname // a list, which is an error when it is not empty
 
 func (p Problems) Error() string {
 	lines := make([]string, len(p))

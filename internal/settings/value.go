@@ -56,7 +56,7 @@ func file(field func(*Settings) *string) value {
 		if err != nil {
 			return cannotRead(err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		st, err := f.Stat()
 		if err != nil {
 			return cannotRead(err)

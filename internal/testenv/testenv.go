@@ -5,7 +5,6 @@
 package testenv
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -69,15 +68,4 @@ func FreePort(tb testing.TB) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// reachable returns a check for Eventually that is content when addr accepts.
-func reachable(addr string) func() error {
-	return func() error {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err != nil {
-			return fmt.Errorf("dial %s: %w", addr, err)
-		}
-		return c.Close()
-	}
 }

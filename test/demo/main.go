@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,8 +29,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	d := &demo{ctx: ctx, start: time.Now()}
-	err := d.run()
+	d := &demo{start: time.Now()}
+	err := d.run(ctx)
 	d.end()
 	stop()
 	if err != nil {
@@ -45,7 +46,6 @@ const (
 )
 
 type demo struct {
-	ctx   context.Context
 	start time.Time
 	step  int
 	whole bool // every step succeeded
@@ -65,7 +65,7 @@ type process struct {
 	done chan struct{}
 }
 
-func (d *demo) run() error {
+func (d *demo) run(ctx context.Context) error {
 	var err error
 	if d.bin, err = filepath.Abs("bin"); err != nil {
 		return err
@@ -82,8 +82,8 @@ func (d *demo) run() error {
 	d.client = redis.New(redis.Options{Addr: d.redisAddr(), Timeout: 10 * time.Second})
 	defer d.client.Close()
 
-	for _, step := range []func() error{d.servers, d.write, d.backup, d.configure, d.metrics, d.loseAndRestore} {
-		if err := step(); err != nil {
+	for _, step := range []func(context.Context) error{d.servers, d.write, d.backup, d.configure, d.metrics, d.loseAndRestore} {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
@@ -94,7 +94,7 @@ func (d *demo) run() error {
 	}
 	fmt.Printf("\n  status page   %s/\n  metrics       %s/metrics\n  readiness     %s/readyz\n  redis         redis-cli -p %d\n  redis.conf    %s  (edit it and watch the page)\n\nCtrl-C ends it all and removes %s.\n",
 		d.url(), d.url(), d.url(), d.redisPort, d.path("conf/redis.conf"), d.dir)
-	<-d.ctx.Done()
+	<-ctx.Done()
 	return nil
 }
 
@@ -110,12 +110,12 @@ func (d *demo) title(text string) {
 
 func evidence(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 
-func (d *demo) servers() error {
+func (d *demo) servers(ctx context.Context) error {
 	d.title("A Redis, an S3 server and the sidecar start on loopback")
 	if err := d.conf("100mb", "noeviction"); err != nil {
 		return err
 	}
-	if err := d.startRedis(); err != nil {
+	if err := d.startRedis(ctx); err != nil {
 		return err
 	}
 	s3, err := d.spawn("versitygw", []string{"ROOT_ACCESS_KEY=" + accessKey, "ROOT_SECRET_KEY=" + secretKey},
@@ -123,7 +123,7 @@ func (d *demo) servers() error {
 	if err != nil {
 		return err
 	}
-	if err := d.until(s3, func() error { return dial(d.s3Port) }); err != nil {
+	if err := d.until(ctx, s3, func() error { return dial(d.s3Port) }); err != nil {
 		return err
 	}
 	evidence("S3 server     http://127.0.0.1:%d, bucket redis-backups", d.s3Port)
@@ -133,7 +133,7 @@ func (d *demo) servers() error {
 	if err != nil {
 		return err
 	}
-	if err := d.until(sidecar, func() error { _, err := get(d.url() + "/readyz"); return err }); err != nil {
+	if err := d.until(ctx, sidecar, func() error { _, err := get(d.url() + "/readyz"); return err }); err != nil {
 		return err
 	}
 	body, err := get(d.url() + "/readyz")
@@ -144,16 +144,16 @@ func (d *demo) servers() error {
 	return nil
 }
 
-func (d *demo) startRedis() error {
+func (d *demo) startRedis(ctx context.Context) error {
 	p, err := d.spawn("redis-server", nil, "redis-server", d.path("conf/redis.conf"))
 	if err != nil {
 		return err
 	}
-	if err := d.until(p, func() error { _, err := d.client.Do(d.ctx, "PING"); return err }); err != nil {
+	if err := d.until(ctx, p, func() error { _, err := d.client.Do(ctx, "PING"); return err }); err != nil {
 		return err
 	}
 	d.redisProcess = p
-	in, err := d.client.Info(d.ctx, "server")
+	in, err := d.client.Info(ctx, "server")
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (d *demo) conf(maxmemory, policy string) error {
 	return os.Rename(d.path("conf/.new"), d.path("conf/redis.conf"))
 }
 
-func (d *demo) write() error {
+func (d *demo) write(ctx context.Context) error {
 	d.title("Keys are written")
 	const batch = 1000
 	for i := 0; i < keys; i += batch {
@@ -189,11 +189,11 @@ func (d *demo) write() error {
 				cmds = append(cmds, []string{"RPUSH", "queue:" + n, "x", n})
 			}
 		}
-		if _, err := d.client.Pipeline(d.ctx, cmds...); err != nil {
+		if _, err := d.client.Pipeline(ctx, cmds...); err != nil {
 			return err
 		}
 	}
-	n, err := d.dbsize()
+	n, err := d.dbsize(ctx)
 	if err != nil {
 		return err
 	}
@@ -201,23 +201,23 @@ func (d *demo) write() error {
 	return nil
 }
 
-func (d *demo) backup() error {
+func (d *demo) backup(ctx context.Context) error {
 	d.title("A snapshot is taken, uploaded, read back and verified")
-	out, err := d.cli("backup", "now")
+	out, err := d.cli(ctx, "backup", "now")
 	if err != nil {
 		return err
 	}
 	evidence("backup now     %s", out)
-	if out, err = d.cli("backup", "verify", "latest"); err != nil {
+	if out, err = d.cli(ctx, "backup", "verify", "latest"); err != nil {
 		return err
 	}
 	evidence("backup verify  %s", out)
 	return nil
 }
 
-func (d *demo) configure() error {
+func (d *demo) configure(ctx context.Context) error {
 	d.title("redis.conf changes on disk, the running server follows")
-	before, err := d.client.ConfigGet(d.ctx, "maxmemory", "maxmemory-policy")
+	before, err := d.client.ConfigGet(ctx, "maxmemory", "maxmemory-policy")
 	if err != nil {
 		return err
 	}
@@ -226,8 +226,8 @@ func (d *demo) configure() error {
 	}
 	changed := time.Now()
 	var after map[string]string
-	if err := d.until(d.redisProcess, func() error {
-		if after, err = d.client.ConfigGet(d.ctx, "maxmemory", "maxmemory-policy"); err != nil {
+	if err := d.until(ctx, d.redisProcess, func() error {
+		if after, err = d.client.ConfigGet(ctx, "maxmemory", "maxmemory-policy"); err != nil {
 			return err
 		}
 		if after["maxmemory"] == before["maxmemory"] {
@@ -242,7 +242,7 @@ func (d *demo) configure() error {
 	return nil
 }
 
-func (d *demo) metrics() error {
+func (d *demo) metrics(context.Context) error {
 	d.title("Prometheus metrics, under the names of redis_exporter")
 	body, err := get(d.url() + "/metrics")
 	if err != nil {
@@ -260,9 +260,9 @@ func (d *demo) metrics() error {
 	return nil
 }
 
-func (d *demo) loseAndRestore() error {
+func (d *demo) loseAndRestore(ctx context.Context) error {
 	d.title("The server and all of its data are lost, and restored")
-	keysBefore, digestBefore, err := d.state()
+	keysBefore, digestBefore, err := d.state(ctx)
 	if err != nil {
 		return err
 	}
@@ -274,15 +274,15 @@ func (d *demo) loseAndRestore() error {
 		return err
 	}
 	evidence("before         %d keys, digest %s; then the process was ended and its directory deleted", keysBefore, digestBefore)
-	out, err := d.cli("restore", "--restore.dir="+d.path("data"), "--restore.redis-conf="+d.path("conf/redis.conf"))
+	out, err := d.cli(ctx, "restore", "--restore.dir="+d.path("data"), "--restore.redis-conf="+d.path("conf/redis.conf"))
 	if err != nil {
 		return err
 	}
 	evidence("restore        %s", out)
-	if err := d.startRedis(); err != nil {
+	if err := d.startRedis(ctx); err != nil {
 		return err
 	}
-	keysAfter, digestAfter, err := d.state()
+	keysAfter, digestAfter, err := d.state(ctx)
 	if err != nil {
 		return err
 	}
@@ -294,17 +294,17 @@ func (d *demo) loseAndRestore() error {
 	return nil
 }
 
-func (d *demo) dbsize() (int64, error) {
-	v, err := d.client.Do(d.ctx, "DBSIZE")
+func (d *demo) dbsize(ctx context.Context) (int64, error) {
+	v, err := d.client.Do(ctx, "DBSIZE")
 	n, _ := v.(int64)
 	return n, err
 }
 
-func (d *demo) state() (keys int64, digest string, err error) {
-	if keys, err = d.dbsize(); err != nil {
+func (d *demo) state(ctx context.Context) (keys int64, digest string, err error) {
+	if keys, err = d.dbsize(ctx); err != nil {
 		return 0, "", err
 	}
-	v, err := d.client.Do(d.ctx, "DEBUG", "DIGEST")
+	v, err := d.client.Do(ctx, "DEBUG", "DIGEST")
 	digest, _ = v.(string)
 	return keys, digest, err
 }
@@ -321,8 +321,8 @@ func (d *demo) sidecarEnv() []string {
 }
 
 // cli runs a command of redis-sidecar to its end and returns its output.
-func (d *demo) cli(args ...string) (string, error) {
-	cmd := exec.CommandContext(d.ctx, d.sidecar(), args...)
+func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, d.sidecar(), args...)
 	cmd.Env = append(os.Environ(), d.sidecarEnv()...)
 	var log strings.Builder
 	cmd.Stderr = &log
@@ -354,7 +354,7 @@ func (d *demo) spawn(name string, env []string, program string, args ...string) 
 }
 
 // until polls ready while p runs.
-func (d *demo) until(p *process, ready func() error) error {
+func (d *demo) until(ctx context.Context, p *process, ready func() error) error {
 	deadline := time.Now().Add(wait)
 	for {
 		err := ready()
@@ -368,8 +368,8 @@ func (d *demo) until(p *process, ready func() error) error {
 		case <-p.done:
 			text, _ := os.ReadFile(p.log)
 			return fmt.Errorf("%s ended:\n%s", p.name, text)
-		case <-d.ctx.Done():
-			return d.ctx.Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -389,8 +389,8 @@ func (d *demo) stop(p *process) {
 // end ends everything, the last one first, and removes the files unless a step
 // failed: then the logs are worth reading.
 func (d *demo) end() {
-	for i := len(d.running) - 1; i >= 0; i-- {
-		d.stop(d.running[i])
+	for _, p := range slices.Backward(d.running) {
+		d.stop(p)
 	}
 	if d.whole {
 		_ = os.RemoveAll(d.dir)

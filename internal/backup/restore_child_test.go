@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
-	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // Tests that need file systems or a user of their own run again in a child.
@@ -155,7 +154,7 @@ func TestRestoreAsAnOrdinaryUser(t *testing.T) {
 	t.Run("own directory", func(t *testing.T) {
 		dir := t.TempDir()
 		r.mustRestore(t, RestoreOptions{Dir: dir})
-		server := testenv.StartRedisIn(t, dir, "--appendonly", "yes")
+		server := startIn(t, dir, "--appendonly", "yes")
 		r.holds(t, server)
 	})
 	t.Run("directory that cannot be written to", func(t *testing.T) {

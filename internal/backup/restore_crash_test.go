@@ -265,19 +265,20 @@ func TestRestoreKilledThenServerUsed(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		r.crash(t, dir, test.step)
-		server := testenv.StartRedisIn(t, dir, "--appendonly", test.appendonly)
+		server := startIn(t, dir, "--appendonly", test.appendonly)
 		server.Do(t, "SET", "precious", "1")
 		if test.save {
 			server.Do(t, "SAVE")
 		}
-		digest := server.Digest(t)
+		before := server.Digest(t)
 		server.Stop(t)
 		if _, log, err := r.restore(t, RestoreOptions{Dir: dir}); err != nil {
 			t.Errorf("%+v: %v\n%s", test, err, log)
 			continue
 		}
 		server.Start(t)
-		if server.Digest(t) != digest {
+		loaded(t, server)
+		if server.Digest(t) != before {
 			t.Errorf("%+v: the data was lost; the server has %d keys now", test, server.DBSize(t))
 		}
 		server.Stop(t)

@@ -163,7 +163,7 @@ func (r *restorable) mustRestore(t *testing.T, opts RestoreOptions) RestoreResul
 // loads starts a real server on a copy of dir and compares all it holds.
 func (r *restorable) loads(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	server := testenv.StartRedisIn(t, copyOf(t, dir), args...)
+	server := startIn(t, copyOf(t, dir), args...)
 	r.holds(t, server)
 	server.Kill(t)
 }
@@ -177,6 +177,24 @@ func (r *restorable) holds(t *testing.T, server *testenv.Redis) {
 	if got := server.Do(t, "FCALL", "f", "0"); got != int64(1) {
 		t.Errorf("FCALL f: %v", got)
 	}
+}
+
+// startIn starts a real server in dir and waits until it has loaded all its data:
+// before that, it answers and DEBUG DIGEST works already.
+func startIn(t *testing.T, dir string, args ...string) *testenv.Redis {
+	t.Helper()
+	server := testenv.StartRedisIn(t, dir, args...)
+	loaded(t, server)
+	return server
+}
+
+func loaded(t *testing.T, server *testenv.Redis) {
+	t.Helper()
+	client := server.Client(t)
+	testenv.Eventually(t, 20*time.Second, func() error {
+		_, err := client.Do(t.Context(), "PING")
+		return err
+	})
 }
 
 // copyOf copies a directory; hard links become files of their own.
@@ -304,7 +322,7 @@ func TestRestoredHardLinkSurvivesTheServersOwnSavesAndRewrites(t *testing.T) {
 	t.Run("save, then rewrite", func(t *testing.T) {
 		dir := t.TempDir()
 		r.mustRestore(t, RestoreOptions{Dir: dir})
-		server := testenv.StartRedisIn(t, dir, "--appendonly", "yes")
+		server := startIn(t, dir, "--appendonly", "yes")
 		server.Do(t, "SET", "more", "1")
 		server.Do(t, "BGSAVE")
 		idle(server)
@@ -316,16 +334,17 @@ func TestRestoredHardLinkSurvivesTheServersOwnSavesAndRewrites(t *testing.T) {
 		if sameFile(t, filepath.Join(dir, base2), filepath.Join(dir, "dump.rdb")) {
 			t.Error("the new base is the dump")
 		}
-		digest := server.Digest(t)
+		before := server.Digest(t)
 		server.Restart(t)
-		if server.Digest(t) != digest {
+		loaded(t, server)
+		if server.Digest(t) != before {
 			t.Error("the data changed over a restart")
 		}
 	})
 	t.Run("rewrite, then save", func(t *testing.T) {
 		dir := t.TempDir()
 		r.mustRestore(t, RestoreOptions{Dir: dir})
-		server := testenv.StartRedisIn(t, dir, "--appendonly", "yes")
+		server := startIn(t, dir, "--appendonly", "yes")
 		server.Do(t, "SET", "more", "1")
 		server.Do(t, "BGREWRITEAOF")
 		idle(server)
@@ -340,13 +359,13 @@ func TestRestoredHardLinkSurvivesTheServersOwnSavesAndRewrites(t *testing.T) {
 	t.Run("appendonly no, turned on later", func(t *testing.T) {
 		dir := t.TempDir()
 		r.mustRestore(t, RestoreOptions{Dir: dir})
-		server := testenv.StartRedisIn(t, dir, "--appendonly", "no")
+		server := startIn(t, dir, "--appendonly", "no")
 		server.Do(t, "SET", "more", "1")
 		server.Do(t, "SAVE")
 		if sum(dir, base1) != want {
 			t.Error("SAVE wrote into the base")
 		}
-		digest := server.Digest(t)
+		before := server.Digest(t)
 
 		// Now a start with appendonly yes would go back in time: warned of at the
 		// next start of the pod, and avoided by turning it on in the running server.
@@ -357,8 +376,8 @@ func TestRestoredHardLinkSurvivesTheServersOwnSavesAndRewrites(t *testing.T) {
 		server.Do(t, "CONFIG", "SET", "appendonly", "yes")
 		idle(server)
 		server.Kill(t)
-		again := testenv.StartRedisIn(t, dir, "--appendonly", "yes")
-		if again.Digest(t) != digest {
+		again := startIn(t, dir, "--appendonly", "yes")
+		if again.Digest(t) != before {
 			t.Error("the data changed when append-only files were turned on")
 		}
 		if _, log, err := r.restore(t, RestoreOptions{Dir: dir}); err != nil || strings.Contains(log, "WARN") {
@@ -499,19 +518,20 @@ func TestRestoreAgainLeavesTheDataAlone(t *testing.T) {
 	for _, appendonly := range []string{"yes", "no"} {
 		dir := t.TempDir()
 		r.mustRestore(t, RestoreOptions{Dir: dir})
-		server := testenv.StartRedisIn(t, dir, "--appendonly", appendonly)
+		server := startIn(t, dir, "--appendonly", appendonly)
 		server.Do(t, "SET", "more", "1")
 		if appendonly == "no" {
 			server.Do(t, "SAVE")
 		}
-		digest := server.Digest(t)
+		before := server.Digest(t)
 		server.Stop(t)
 		result, log, err := r.restore(t, RestoreOptions{Dir: dir})
 		if err != nil || !strings.HasPrefix(result.Skipped, "the directory holds data: appendonlydir (") || !strings.HasSuffix(result.Skipped, " files), dump.rdb") {
 			t.Errorf("%+v, %v\n%s", result, err, log)
 		}
 		server.Start(t)
-		if server.Digest(t) != digest {
+		loaded(t, server)
+		if server.Digest(t) != before {
 			t.Errorf("appendonly %s: the second restore changed the data", appendonly)
 		}
 	}

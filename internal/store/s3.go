@@ -318,26 +318,27 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// Sweep implements Store. MinIO lists no unfinished uploads for a prefix and
-// removes them by itself after a day.
+// Sweep implements Store. It goes through the unfinished uploads of the whole
+// bucket, because MinIO finds none by a prefix that is not an object's name.
 func (s *S3) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
 	limit := time.Now().Add(-olderThan)
 	keyMarker, idMarker := "", ""
 	for {
 		var page minio.ListMultipartUploadsResult
 		err := s.try(ctx, s.call, func() (err error) {
-			page, err = s.core.ListMultipartUploads(ctx, s.url.Bucket, s.object(""), keyMarker, idMarker, "", 1000)
+			page, err = s.core.ListMultipartUploads(ctx, s.url.Bucket, "", keyMarker, idMarker, "", 1000)
 			return err
 		})
 		if err != nil {
 			return removed, s.error(ctx, "sweep", "", err)
 		}
 		for _, up := range page.Uploads {
-			if up.Initiated.After(limit) {
+			key, ours := strings.CutPrefix(up.Key, s.object(""))
+			if !ours || up.Initiated.After(limit) {
 				continue
 			}
 			if err := s.abort(ctx, up.Key, up.UploadID); err != nil {
-				return removed, s.error(ctx, "sweep", strings.TrimPrefix(up.Key, s.object("")), err)
+				return removed, s.error(ctx, "sweep", key, err)
 			}
 			removed++
 		}

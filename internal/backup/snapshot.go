@@ -314,20 +314,6 @@ func plausible(keys uint64, before, after keyCount) error {
 
 // readBack reads the stored object and compares it with what was sent.
 func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error {
-	const tries = 3
-	for try := 1; ; try++ {
-		err := r.readBackOnce(ctx, m, timer)
-		if err == nil || ctx.Err() != nil || try == tries || status.ReasonOf(err) == status.ReasonVerify {
-			return err
-		}
-		r.log.Debug("reading back again", "error", err)
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
-		}
-	}
-}
-
-func (r *run) readBackOnce(ctx context.Context, m Manifest, timer *stallTimer) error {
 	r.report.phase(PhaseReadBack, m.Object.Size)
 	body, size, err := r.catalogue.store.Get(ctx, r.catalogue.ObjectKey(m))
 	if err != nil {

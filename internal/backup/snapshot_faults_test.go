@@ -1,0 +1,570 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/store"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+// The traps of a save. In each of them INFO says that all is well, or says it a
+// moment later.
+
+// The child is killed from the outside, as by the OOM killer.
+func TestTrapChildKilled(t *testing.T) {
+	for _, points := range []string{"", "3600 1"} {
+		t.Run("save "+strconv.Quote(points), func(t *testing.T) {
+			r := testenv.StartRedis(t, "--save", points)
+			fillRandom(t, r, 300, 1000)
+			slowSave(t, r, 5000)
+			s, _ := dirStore(t)
+			sn := newTestSnapshotter(t, r, s)
+			_, err := during(t, sn, func() { killSave(t, r) })
+			wantError(t, err, status.ReasonSave, "snapshot: the save failed after ")
+			if got := errors.Is(err, errWritesRefused); got != (points != "") {
+				t.Errorf("writes refused: %v: %v", got, err)
+			}
+			// The warning is true.
+			_, err = r.Client(t).Do(testContext(t), "SET", "a", "1")
+			if got := status.ReasonOf(err) == status.ReasonMisconf; got != (points != "") {
+				t.Errorf("SET after the failed save: %v", err)
+			}
+			wantKeys(t, s)
+			slowSave(t, r, 0)
+			mustSnapshot(t, sn)
+			r.Do(t, "SET", "a", "1")
+		})
+	}
+}
+
+// FLUSHALL kills the child, rdb_last_bgsave_status stays ok, and with save points
+// an empty dump.rdb is written at once.
+func TestTrapFlushAll(t *testing.T) {
+	for _, points := range []string{"", "3600 1"} {
+		t.Run("save "+strconv.Quote(points), func(t *testing.T) {
+			r := testenv.StartRedis(t, "--save", points)
+			fillRandom(t, r, 300, 1000)
+			slowSave(t, r, 5000)
+			s, _ := dirStore(t)
+			sn := newTestSnapshotter(t, r, s)
+			_, err := during(t, sn, func() { r.Do(t, "FLUSHALL") })
+			wantError(t, err, status.ReasonSave, "snapshot: the server stopped its save after ")
+			wantKeys(t, s)
+			slowSave(t, r, 0)
+			if m := mustSnapshot(t, sn); m.RDB.Keys != 0 {
+				t.Errorf("%d keys after FLUSHALL", m.RDB.Keys)
+			}
+		})
+	}
+}
+
+// Somebody else's BGSAVE runs: its file is not taken, the next one is.
+func TestTrapOtherSave(t *testing.T) {
+	r := testenv.StartRedis(t)
+	r.Fill(t, "key", 200, 10)
+	slowSave(t, r, 3000)
+	r.Do(t, "BGSAVE")
+	r.Do(t, "SET", "after", "x")
+	s, _ := dirStore(t)
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s))
+	if m.RDB.Keys != 201 {
+		t.Errorf("%d keys, want the 201 of after the other save", m.RDB.Keys)
+	}
+}
+
+// So does a rewrite of the append-only file.
+func TestTrapRewrite(t *testing.T) {
+	r := testenv.StartRedis(t, "--appendonly", "yes")
+	r.Fill(t, "key", 200, 10)
+	slowSave(t, r, 3000)
+	r.Do(t, "BGREWRITEAOF")
+	waitSave(t, r, true)
+	s, _ := dirStore(t)
+	if m := mustSnapshot(t, newTestSnapshotter(t, r, s)); m.RDB.Keys != 200 {
+		t.Errorf("%d keys", m.RDB.Keys)
+	}
+}
+
+// The diskless sync of a replica looks like a save and writes no file.
+func TestTrapDisklessSync(t *testing.T) {
+	r := testenv.StartRedis(t, "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
+	r.Fill(t, "key", 400, 10)
+	slowSave(t, r, 4000)
+	testenv.StartRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(r.Port))
+	waitSave(t, r, true)
+	s, _ := dirStore(t)
+
+	_, err := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.BusyTimeout = 200 * time.Millisecond }).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonSaveBusy, "snapshot: the server could not save for 200ms: it was busy with a save or the sync of a replica")
+	wantKeys(t, s)
+
+	if m := mustSnapshot(t, newTestSnapshotter(t, r, s)); m.RDB.Keys != 400 {
+		t.Errorf("%d keys", m.RDB.Keys)
+	}
+}
+
+// A server that restarts during its save counts from 0 again.
+func TestTrapServerRestarts(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 300, 1000)
+	slowSave(t, r, 5000)
+	s, _ := dirStore(t)
+	_, err := during(t, newTestSnapshotter(t, r, s), func() {
+		r.Kill(t)
+		r.Start(t)
+	})
+	if status.ReasonOf(err) != status.ReasonSave {
+		t.Errorf("reason %s: %v", status.ReasonOf(err), err)
+	}
+	wantKeys(t, s)
+}
+
+// A child that is stopped, and a context that ends.
+func TestSnapshotStalls(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 300, 1000)
+	slowSave(t, r, 100_000)
+	s, _ := dirStore(t)
+	_, err := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.StallTimeout = 50 * time.Millisecond }).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonSave, "snapshot: the save made no progress for 50ms")
+	wantKeys(t, s)
+}
+
+func TestSnapshotCanceled(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 300, 1000)
+	slowSave(t, r, 100_000)
+	withStores(t, func(t *testing.T, s Store) {
+		ctx, cancel := context.WithCancel(testContext(t))
+		defer cancel()
+		var at time.Time
+		_, err := newTestSnapshotter(t, r, s).Snapshot(ctx, func(p Progress) {
+			if p.Phase == PhaseSave {
+				cancel()
+				at = time.Now()
+			}
+		})
+		wantError(t, err, status.ReasonCanceled, "context canceled")
+		if took := time.Since(at); took > 3*time.Second {
+			t.Errorf("it took %s to end", took)
+		}
+		wantKeys(t, s)
+		killSave(t, r)
+	})
+}
+
+// The store fails before the server is troubled: no fork for nothing.
+func TestSnapshotStoreErrors(t *testing.T) {
+	r := testenv.StartRedis(t)
+	r.Fill(t, "key", 100, 10)
+	s3 := testenv.StartS3(t)
+	s3.CreateBucket(t, testBucket)
+
+	wrongKey := func(name string) string {
+		if name == "AWS_SECRET_ACCESS_KEY" {
+			return "wrong"
+		}
+		return s3.Getenv(name)
+	}
+	_, err := newTestSnapshotter(t, r, openStore(t, s3.URL(testBucket, ""), wrongKey)).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreDenied, "snapshot: list snapshots: list test/snapshots/ in s3://snapshots")
+	_, err = newTestSnapshotter(t, r, openStore(t, s3.URL("no-such-bucket", ""), s3.Getenv)).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreMissing, "snapshot: list snapshots: list test/snapshots/ in s3://no-such-bucket")
+	_, err = newTestSnapshotter(t, r, openStore(t, "file:///nonexistent/dir", nil)).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreMissing, "snapshot: list snapshots: list test/snapshots/ in file:///nonexistent/dir: the directory does not exist")
+
+	s := openStore(t, s3.URL(testBucket, ""), s3.Getenv)
+	s3.Stop(t)
+	_, err = newTestSnapshotter(t, r, s).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreUnreachable, "snapshot: list snapshots: list test/snapshots/ in s3://snapshots")
+	if status.HintOf(err) == "" {
+		t.Error("no hint")
+	}
+	if in, err := askInfo(testContext(t), r.Client(t), "persistence"); err != nil || in.Get("rdb_saves") != "0" {
+		t.Errorf("rdb_saves %s, %v", in.Get("rdb_saves"), err)
+	}
+	s3.Start(t)
+	mustSnapshot(t, newTestSnapshotter(t, r, s))
+}
+
+// The connection to the store breaks in the middle of the upload, for good.
+func TestSnapshotUploadCut(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 2400, 10_000)
+	s3 := testenv.StartS3(t)
+	s3.CreateBucket(t, testBucket)
+	proxy := testenv.StartProxy(t, s3.Addr())
+	s, err := store.Open(testContext(t), testenv.StoreURL(proxy.URL(), s3.Region, testBucket, "")+"&part-size=5MiB",
+		store.Options{Getenv: s3.Getenv, Patience: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sn := newTestSnapshotter(t, r, s)
+
+	for _, after := range []int64{1 << 20, 12 << 20, 22 << 20} {
+		proxy.Set(testenv.Fault{Kind: testenv.Cut, AfterUpload: after})
+		_, err := sn.Snapshot(testContext(t), nil)
+		wantError(t, err, status.ReasonStoreUnreachable, "snapshot: ")
+		proxy.Set(testenv.Fault{})
+		if ids, err := sn.Catalogue().IDs(testContext(t)); err != nil || len(ids) != 0 {
+			t.Fatalf("cut after %d: snapshots %v, %v", after, ids, err)
+		}
+	}
+	m := mustSnapshot(t, sn)
+	if latest, err := sn.Catalogue().Find(testContext(t), "latest"); err != nil || latest.ID != m.ID {
+		t.Errorf("latest %s, %v, want %s", latest.ID, err, m.ID)
+	}
+	if _, err := sn.Catalogue().Verify(testContext(t), m.ID, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the store returns is not what was sent: no manifest, nothing left.
+func TestSnapshotAlteredInStore(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 1000)
+	tests := []struct {
+		name  string
+		alter func(path string) error
+	}{
+		{"a byte", func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			b := make([]byte, 1)
+			if _, err := f.ReadAt(b, 5000); err != nil {
+				return err
+			}
+			b[0] ^= 1
+			_, err = f.WriteAt(b, 5000)
+			return err
+		}},
+		{"truncated", func(path string) error { return os.Truncate(path, 7000) }},
+		{"empty", func(path string) error { return os.Truncate(path, 0) }},
+		{"longer", func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteString("x")
+			return err
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inner, s3 := s3Store(t)
+			s := &hookedStore{Store: inner, afterPut: func(key string) {
+				if err := tt.alter(filepath.Join(s3.Root, testBucket, "pre/fix", key)); err != nil {
+					t.Error(err)
+				}
+			}}
+			_, err := newTestSnapshotter(t, r, s).Snapshot(testContext(t), nil)
+			wantError(t, err, status.ReasonVerify, "snapshot: read back: the store returns other bytes than were sent: ")
+			wantKeys(t, inner)
+		})
+	}
+}
+
+// The object is gone before it is read back; the manifest cannot be written or
+// is altered.
+func TestSnapshotPublishFails(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 1000)
+	broken := status.WithReason(status.ReasonStoreDenied, errors.New("access denied"))
+	tests := []struct {
+		name     string
+		before   func(s Store, op, key string) error
+		afterPut func(s Store, key string)
+		reason   status.Reason
+		want     string
+	}{
+		{
+			name:   "data denied",
+			before: func(_ Store, op, _ string) error { return iff(op == "put", broken) },
+			reason: status.ReasonStoreDenied, want: "snapshot: access denied",
+		},
+		{
+			name:   "read back denied",
+			before: func(_ Store, op, _ string) error { return iff(op == "get", broken) },
+			reason: status.ReasonStoreDenied, want: "snapshot: read back: access denied",
+		},
+		{
+			name:   "manifest denied",
+			before: func(_ Store, op, key string) error { return iff(op == "put" && filepath.Base(key) == manifestName, broken) },
+			reason: status.ReasonStoreDenied, want: "snapshot: write manifest: access denied",
+		},
+		{
+			name: "manifest altered",
+			afterPut: func(s Store, key string) {
+				if filepath.Base(key) == manifestName {
+					put(t, s, key, "{}")
+				}
+			},
+			reason: status.ReasonVerify, want: "snapshot: read manifest back: not the ",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inner, _ := dirStore(t)
+			s := &hookedStore{Store: inner}
+			if tt.before != nil {
+				s.before = func(op, key string) error { return tt.before(inner, op, key) }
+			}
+			if tt.afterPut != nil {
+				s.afterPut = func(key string) { tt.afterPut(inner, key) }
+			}
+			_, err := newTestSnapshotter(t, r, s).Snapshot(testContext(t), nil)
+			wantError(t, err, tt.reason, tt.want)
+			wantKeys(t, inner)
+		})
+	}
+}
+
+func iff(cond bool, err error) error {
+	if cond {
+		return err
+	}
+	return nil
+}
+
+// A store that reads nothing and answers nothing is given up.
+func TestSnapshotStoreHangs(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 1000)
+	inner, _ := dirStore(t)
+	s := &hangingStore{Store: inner}
+	_, err := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.StallTimeout = 300 * time.Millisecond }).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreUnreachable, "snapshot: the store took or sent nothing for 300ms")
+	wantKeys(t, inner)
+}
+
+// hangingStore takes objects until it is told to stop.
+type hangingStore struct{ Store }
+
+func (*hangingStore) Put(ctx context.Context, _ string, _ io.Reader) (int64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// The disk is too small for a second dump.
+func TestCheckSpace(t *testing.T) {
+	f := facts{dir: t.TempDir()}
+	free, err := availableBytes(f.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.checkSpaceFor(free / 2); err != nil {
+		t.Error(err)
+	}
+	err = f.checkSpaceFor(free)
+	wantError(t, err, status.ReasonDiskFull, " free, the save needs about ")
+	if status.HintOf(err) == "" {
+		t.Error("no hint")
+	}
+}
+
+// On a real full disk the server is not asked to save.
+func TestSnapshotDiskFull(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 1000)
+	s, _ := dirStore(t)
+	sn := newTestSnapshotter(t, r, s)
+	f, err := learn(testContext(t), r.Client(t), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A dump of the last time that is larger than the disk, without the disk.
+	free, err := availableBytes(r.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sparse, err := os.Create(filepath.Join(r.Dir, f.dbfilename))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sparse.Close()
+	if err := sparse.Truncate(free); err != nil {
+		t.Fatal(err)
+	}
+	_, err = sn.Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonDiskFull, "snapshot: "+r.Dir+" has ")
+	if in, err := askInfo(testContext(t), r.Client(t), "persistence"); err != nil || in.Get("rdb_saves") != "0" {
+		t.Errorf("rdb_saves %s, %v", in.Get("rdb_saves"), err)
+	}
+}
+
+// quickRedis is a real server whose BGSAVE seems to be over before the reply
+// comes: it is held back until the file was renamed.
+type quickRedis struct {
+	*redis.Client
+	tb     testing.TB
+	dump   string
+	meddle func() // called then
+}
+
+func (q *quickRedis) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
+	before, err := os.Stat(q.dump)
+	if err != nil {
+		return nil, err
+	}
+	replies, err := q.Client.Pipeline(ctx, cmds...)
+	if len(cmds) > 1 && cmds[1][0] == "BGSAVE" {
+		testenv.Eventually(q.tb, 10*time.Second, func() error {
+			now, err := os.Stat(q.dump)
+			if err == nil && os.SameFile(before, now) {
+				err = errors.New("dump.rdb is still the old one")
+			}
+			return err
+		})
+		if q.meddle != nil {
+			q.meddle()
+		}
+	}
+	return replies, err
+}
+
+// A save that is over before anybody looks is found by the rename that inotify
+// saw; a dump.rdb that somebody else wrote after it is not.
+func TestSnapshotFoundByRename(t *testing.T) {
+	r := testenv.StartRedis(t)
+	r.Do(t, "SET", "a", "1")
+	r.Do(t, "SAVE")
+	s, _ := dirStore(t)
+	q := &quickRedis{Client: r.Client(t), tb: t, dump: filepath.Join(r.Dir, "dump.rdb")}
+	sn := newSnapshotterFor(t, q, s)
+	for i := range 10 {
+		r.Do(t, "SET", "round", strconv.Itoa(i))
+		m := mustSnapshot(t, sn)
+		if got := roundOf(t, sn.Catalogue(), m); got != strconv.Itoa(i) {
+			t.Fatalf("round %d: the snapshot is of round %s", i, got)
+		}
+	}
+
+	// The same, but a SAVE or a FLUSHALL with save points comes after it.
+	for name, meddle := range map[string]func(){
+		"SAVE": func() {
+			r.Do(t, "SET", "round", "-1")
+			waitSave(t, r, false) // SAVE is refused before the server has noticed the end of the child
+			r.Do(t, "SAVE")
+		},
+		"FLUSHALL": func() {
+			r.Do(t, "CONFIG", "SET", "save", "3600 1")
+			r.Do(t, "FLUSHALL")
+			r.Do(t, "CONFIG", "SET", "save", "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.Do(t, "SET", "round", "7")
+			rounds := 0
+			q.meddle = func() { rounds++; meddle() }
+			m, err := sn.Snapshot(testContext(t), nil)
+			wantError(t, err, status.ReasonSave, "the save was over before its file was seen in "+r.Dir+", 3 times")
+			if rounds != 3 {
+				t.Errorf("%d tries, snapshot %s", rounds, m.ID)
+			}
+		})
+	}
+}
+
+// Without inotify the directory is polled.
+func TestFindWithoutInotify(t *testing.T) {
+	r := testenv.StartRedis(t)
+	r.Fill(t, "key", 1000, 100)
+	slowSave(t, r, 100)
+	ctx := testContext(t)
+	c := r.Client(t)
+	f, err := learn(ctx, c, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bgsave{redis: c, facts: f, busyTimeout: time.Minute}
+	old, err := b.tempFiles("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.command(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := finder{bgsave: &b, save: s, old: old, serverPid: s.info.Get("process_id")}
+	if s.f, err = find.find(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if name := filepath.Base(s.f.Name()); !isChildTemp(name, "") {
+		t.Errorf("opened %s", name)
+	}
+}
+
+func TestIsChildTemp(t *testing.T) {
+	for name, want := range map[string]bool{
+		"temp-123.rdb": true, "temp-7.rdb": false, "temp-1700000000.123.rdb": false, "temp-rewriteaof-bg-123.aof": false,
+		"temp-.rdb": false, "temp-123.rdb.gz": false, "dump.rdb": false, "temp--1.rdb": false, "xtemp-123.rdb": false,
+	} {
+		if got := isChildTemp(name, "7"); got != want {
+			t.Errorf("isChildTemp(%s) = %v", name, got)
+		}
+	}
+}
+
+func TestPlausible(t *testing.T) {
+	n := func(keys, expires uint64) keyCount { return keyCount{keys, expires} }
+	tests := []struct {
+		keys          uint64
+		before, after keyCount
+		ok            bool
+	}{
+		{0, n(0, 0), n(0, 0), true},
+		{2, n(2, 0), n(2, 0), true},
+		{0, n(2, 0), n(2, 0), false},
+		{1, n(2, 0), n(2, 0), false},
+		{0, n(2, 2), n(2, 2), true}, // all may have expired
+		{1, n(2, 1), n(2, 1), true},
+		{3, n(2, 0), n(2, 0), false},
+		{1000, n(1005, 0), n(1003, 0), true},
+		{0, n(1_000_000, 10), n(1_000_000, 10), false},
+		{980_000, n(1_000_000, 10), n(1_000_000, 10), false},
+		{990_000, n(1_000_000, 0), n(1_000_000, 0), true},
+	}
+	for _, tt := range tests {
+		if err := plausible(tt.keys, tt.before, tt.after); (err == nil) != tt.ok {
+			t.Errorf("plausible(%d, %v, %v) = %v", tt.keys, tt.before, tt.after, err)
+		}
+	}
+}
+
+func TestParseClusterNodes(t *testing.T) {
+	const (
+		a = "07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,host slave e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 0 1426238317239 4 connected\n"
+		b = "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 127.0.0.1:30002@31002 master - 0 1426238316232 2 connected 5461-10922\n"
+		c = "e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 127.0.0.1:30001@31001 myself,master - 0 0 1 connected 7000 0-5460 [5461->-67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1]\n"
+	)
+	master, err := parseClusterNodes(a + b + c)
+	if err != nil || master.nodeID[:4] != "e7d1" || fmt.Sprint(master.slots) != "[{0 5460} {7000 7000}]" {
+		t.Errorf("master: %+v, %v", master, err)
+	}
+	const self = "07c37dfeb235213a872192d90877d0cd55635b91 :0@0 myself,slave 67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 0 0 4 connected\n"
+	replica, err := parseClusterNodes(self + b)
+	if err != nil || replica.nodeID[:4] != "07c3" || fmt.Sprint(replica.slots) != "[{5461 10922}]" {
+		t.Errorf("replica: %+v, %v", replica, err)
+	}
+	for _, bad := range []string{"", a + b, "garbage", "x y myself,master - 0 0 0 connected 1-x\n"} {
+		if place, err := parseClusterNodes(bad); err == nil {
+			t.Errorf("parseClusterNodes(%q) = %+v", bad, place)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+func TestVerify(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 200, 5000)
+	s, root := dirStore(t)
+	c := newTestCatalogue(t, s)
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s))
+	path := filepath.Join(root, c.ObjectKey(m))
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var last Progress
+	if _, err := c.Verify(testContext(t), m.ID, func(p Progress) { last = p }); err != nil {
+		t.Fatal(err)
+	}
+	if last.Phase != PhaseVerify || last.Stored != m.Object.Size || last.Total != m.Object.Size || last.Plain != m.RDB.Size || last.Keys != 200 {
+		t.Errorf("last progress %+v", last)
+	}
+
+	// Any byte, anywhere.
+	for _, at := range []int{0, 5, 200, len(good) / 2, len(good) - 1} {
+		bad := bytes.Clone(good)
+		bad[at] ^= 0x40
+		put(t, s, c.ObjectKey(m), string(bad))
+		_, err := c.Verify(testContext(t), m.ID, nil)
+		wantError(t, err, status.ReasonCorrupt, "verify: snapshot "+m.ID+" is damaged: ")
+	}
+	put(t, s, c.ObjectKey(m), string(good[:len(good)-10]))
+	_, err = c.Verify(testContext(t), m.ID, nil)
+	wantError(t, err, status.ReasonCorrupt, "the stored object has ")
+	put(t, s, c.ObjectKey(m), string(good))
+
+	// Any fact of the manifest.
+	for name, change := range map[string]func(*Manifest){
+		"sha256 of the stored bytes": func(m *Manifest) { m.Object.SHA256 = m.RDB.SHA256 },
+		"sha256 of the RDB":          func(m *Manifest) { m.RDB.SHA256 = m.Object.SHA256 },
+		"bytes of the RDB":           func(m *Manifest) { m.RDB.Size++ },
+		"crc64":                      func(m *Manifest) { m.RDB.CRC64 = hexUint64(1) },
+		"RDB version":                func(m *Manifest) { m.RDB.Version++ },
+		"function libraries":         func(m *Manifest) { m.RDB.Functions++ },
+		"keys: 200, the manifest says 201": func(m *Manifest) {
+			m.RDB.Keys = 201
+			m.RDB.Databases = []Database{{Index: 0, Keys: 201}}
+		},
+		"keys per database": func(m *Manifest) { m.RDB.Databases = []Database{{Index: 1, Keys: 200}} },
+	} {
+		changed := m
+		change(&changed)
+		if err := c.publish(testContext(t), changed); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Verify(testContext(t), m.ID, nil)
+		wantError(t, err, status.ReasonCorrupt, name)
+	}
+	if err := c.publish(testContext(t), m); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(testContext(t))
+	_, err = c.Verify(ctx, m.ID, func(Progress) { cancel() })
+	wantError(t, err, status.ReasonCanceled, "context canceled")
+
+	if err := s.Delete(testContext(t), c.ObjectKey(m)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Verify(testContext(t), m.ID, nil)
+	wantError(t, err, status.ReasonCorrupt, "no such object")
+	_, err = c.Verify(testContext(t), NewID(noon, "x"), nil)
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("Verify of an unknown id: %v", err)
+	}
+}
+
+// The writer's own error is not blamed on the snapshot.
+func TestReadVerifiedWriteError(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 20, 5000)
+	s, _ := dirStore(t)
+	c := newTestCatalogue(t, s)
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s))
+	full := status.WithReason(status.ReasonDiskFull, errors.New("no space left"))
+	err := c.readVerified(testContext(t), m, failingWriter{full}, nil)
+	wantError(t, err, status.ReasonDiskFull, "no space left")
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// A small object cannot make the reader take much memory or time.
+func FuzzReadVerified(f *testing.F) {
+	r := testenv.StartRedis(f)
+	fillRandom(f, r, 5, 500)
+	r.Fill(f, "key", 50, 20)
+	s, root := dirStore(f)
+	sn := newTestSnapshotter(f, r, s)
+	m := mustSnapshot(f, sn)
+	good, err := os.ReadFile(filepath.Join(root, sn.Catalogue().ObjectKey(m)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		err := readVerified(context.Background(), m, bytes.NewReader(b), io.Discard, nil)
+		if (err == nil) != bytes.Equal(b, good) {
+			t.Errorf("%d bytes: %v", len(b), err)
+		}
+		if err != nil && status.ReasonOf(err) != status.ReasonCorrupt {
+			t.Errorf("reason %s: %v", status.ReasonOf(err), err)
+		}
+	})
+}

@@ -31,7 +31,7 @@ type IfNone string
 // The choices for an instance without snapshots.
 const (
 	IfNoneError IfNone = "error" // fail: the server must not start empty unnoticed
-	IfNoneEmpty IfNone = "empty" // succeed and leave the directory empty: a new installation
+	IfNoneEmpty IfNone = "empty" // succeed and leave the directory empty: a new installation, which asks for the latest
 )
 
 // ErrHasData is wrapped by the error for a directory that holds data, or may
@@ -164,10 +164,9 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 
 	r.meter.phase(PhaseFind, 0)
 	m, err := r.find(ctx)
-	if errors.Is(err, ErrNoSnapshots) && r.opts.IfNone == IfNoneEmpty {
-		skipped := "there is no snapshot yet"
-		r.log.Warn("nothing to restore: the server starts empty", "store", r.cat.String())
-		return RestoreResult{Skipped: skipped}, nil
+	if errors.Is(err, ErrNoSnapshots) && r.opts.IfNone == IfNoneEmpty && r.opts.From == "latest" {
+		r.log.Warn("there is no snapshot yet: the server starts empty", "store", r.cat.String())
+		return RestoreResult{Skipped: "there is no snapshot yet"}, nil
 	}
 	if err != nil {
 		return RestoreResult{}, err

@@ -288,9 +288,11 @@ func TestRestoreWithoutSnapshots(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 
-	// What exists must be found: an unknown id is a mistake, not a new installation.
+	// Who asks for a certain one knows that there is one: not a new installation.
 	_, err = Restore(t.Context(), RestoreOptions{Dir: dir, IfNone: IfNoneEmpty, From: "20260101T000000Z-redis-0-aaaaaa"}, cat, slog.New(slog.DiscardHandler), nil)
 	checkError(t, err, status.ReasonStoreMissing, "no such snapshot", "the instance has no snapshot: check backup.store and backup.instance")
+	_, err = Restore(t.Context(), RestoreOptions{Dir: dir, IfNone: IfNoneEmpty, From: "2026-11-23T06:15:30Z"}, cat, slog.New(slog.DiscardHandler), nil)
+	checkError(t, err, status.ReasonStoreMissing, "no snapshot yet", "check backup.store and backup.instance")
 }
 
 func TestRestoreRefusesBadDirectories(t *testing.T) {

@@ -158,17 +158,27 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 // drain returns a context that outlives ctx by d, unless hurry is closed first.
 func drain(ctx context.Context, hurry <-chan struct{}, d time.Duration) (work context.Context, release func()) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		defer cancel()
-		t := time.NewTimer(d)
-		defer t.Stop()
 		select {
-		case <-t.C:
+		case <-ctx.Done():
+		case <-work.Done():
+			return
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
 		case <-hurry:
 		case <-work.Done():
 		}
-	})
-	return work, func() { stop(); cancel() }
+	}()
+	return work, func() {
+		cancel()
+		<-ended
+	}
 }
 
 // waitUntil waits for a time of day. It looks at the clock every now and then:

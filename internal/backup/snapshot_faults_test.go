@@ -303,8 +303,10 @@ func TestSnapshotPublishFails(t *testing.T) {
 			reason: status.ReasonStoreDenied, want: "snapshot: read back: access denied",
 		},
 		{
-			name:   "manifest denied",
-			before: func(_ Store, op, key string) error { return iff(op == "put" && filepath.Base(key) == manifestName, broken) },
+			name: "manifest denied",
+			before: func(_ Store, op, key string) error {
+				return iff(op == "put" && filepath.Base(key) == manifestName, broken)
+			},
 			reason: status.ReasonStoreDenied, want: "snapshot: write manifest: access denied",
 		},
 		{

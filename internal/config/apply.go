@@ -104,7 +104,7 @@ func setOneByOne(ctx context.Context, server Server, ps []pair) (culprit string,
 		}
 		for _, done := range slices.Backward(ps[:i]) {
 			if back := server.ConfigSet(ctx, done.name, done.before); back != nil {
-				err = fmt.Errorf("%w (and %s could not be set back: %v)", err, done.name, back)
+				err = fmt.Errorf("%w (and %s could not be set back: %w)", err, done.name, back)
 			}
 		}
 		return p.name, err

@@ -86,7 +86,7 @@ func TestRefusedSecretIsNotRepeated(t *testing.T) {
 // TestMachineGivesLess runs a server whose limit of open files is low: maxclients
 // cannot follow the file, and the rest does.
 func TestMachineGivesLess(t *testing.T) {
-	dir, err := os.MkdirTemp("", "maxclients") // not TempDir: its parent is closed to others
+	dir, err := os.MkdirTemp("", "maxclients") //nolint:usetesting // the parent of TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestMessages(t *testing.T) {
 			"$/redis.conf:2: contains a zero byte; save the file as plain text, UTF-8 (not UTF-16)",
 		}},
 		{"includes", map[string]string{
-			"redis.conf":    "include $/a.conf\ninclude $/none.conf\ninclude rel.conf\ninclude $/conf.d/*.conf\ninclude $/redis.conf\ninclude $/conf.d\ninclude\ninclude $/none/*\n",
+			"redis.conf":    "include $/a.conf\ninclude $/none.conf\ninclude rel.conf\ninclude $/conf.d/*.conf\ninclude $/redis.conf\ninclude $/conf.d\ninclude $/none/*\ninclude\n",
 			"a.conf":        "timeout x\ninclude $/a.conf\n",
 			"conf.d/1.conf": "timeout 1", "conf.d/2.conf": "hz 1\n", "conf.d/.hidden.conf": "nonsense\n", "conf.d/3.conf": "tiemout 3",
 		}, "7.0.15", []string{
@@ -102,13 +102,13 @@ func TestMessages(t *testing.T) {
 			`$/redis.conf:3: include: "rel.conf" is a relative path; write an absolute path: redis-server starts from its working directory, which the sidecar does not know`,
 			"$/redis.conf:5: include: $/redis.conf includes itself",
 			"$/redis.conf:6: include: $/conf.d: not a regular file; name a file",
-			"$/redis.conf:7: include: wrong number of arguments; include takes one path; quote it when it has a blank",
+			"$/redis.conf:8: include: wrong number of arguments; include takes one path; quote it when it has a blank",
 			`$/a.conf:1: timeout: "x" is not a whole number; write a whole number`,
 			"$/a.conf:2: include: $/a.conf includes itself",
 			"$/conf.d/1.conf: has no line feed at its end; add one: redis-server joins its last line with the first one of $/conf.d/2.conf",
 			"$/conf.d/3.conf:1: tiemout: unknown directive; did you mean timeout?",
 		}},
-		{"secrets", conf("requirepass=hunter2", "requirepass: hunter2", "requirepas hunter2", "masterauth", "hunter2 3", "requirepass hunter2 hunter2", "user a >hunter2", "user a >hunter2",
+		{"secrets", conf("requirepass=hunter2", "requirepass: hunter2", "requirepas hunter2", "masterauth", "hunter2 3", "requirepass hunter2 and hunter2", "user a >hunter2", "user a >hunter2",
 			"tls-key-file-pass hunter2 x", `masterauth "hunter2`, "rename-command hunter2"), "7.0.15", []string{
 			"$/redis.conf:1: requirepass: unknown directive; " + hintBlank,
 			"$/redis.conf:2: requirepass: unknown directive; " + hintBlank,

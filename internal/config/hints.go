@@ -104,10 +104,8 @@ func didYouMean(name string, known []string) string {
 	best, bestDistance := "", max(1, min(3, len(name)/4))+1
 	flat := flatten(name)
 	for _, k := range known {
-		d := bestDistance
-		if flatten(k) == flat {
-			d = 0 // max_memory and max-memory are maxmemory
-		} else {
+		d := 0 // max_memory and max-memory are maxmemory
+		if flatten(k) != flat {
 			d = distance(name, k, bestDistance)
 		}
 		if d < bestDistance {

@@ -108,7 +108,7 @@ func (b *safeBuffer) String() string {
 }
 
 // start runs a job until the end of the test. Unless the test says otherwise the
-// clock is slow, so that what happens happens because of an event.
+// clock is slow, so that only events make the job do anything.
 func start(t *testing.T, o Options, server Server) *running {
 	t.Helper()
 	if o.Debounce == 0 {

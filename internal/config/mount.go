@@ -18,11 +18,11 @@ func mountedAlone(files []string) (path string, ok bool) {
 	}
 	points := mountPoints(string(mounts))
 	for _, f := range files {
-		real, err := filepath.EvalSymlinks(f)
+		target, err := filepath.EvalSymlinks(f)
 		if err != nil {
 			continue
 		}
-		if real, err = filepath.Abs(real); err == nil && points[real] {
+		if target, err = filepath.Abs(target); err == nil && points[target] {
 			return f, true
 		}
 	}

@@ -36,7 +36,7 @@ func (p Problem) String() string {
 }
 
 // Problems are all problems of a file and of what it includes, by file and line.
-type Problems []Problem
+type Problems []Problem //nolint:errname // a list first, and an error only where somebody wants one
 
 // Error returns the first problem, and how many more there are.
 func (ps Problems) Error() string {

@@ -28,12 +28,12 @@ type realServer struct {
 
 // startWith starts redis-server with a redis.conf of these lines and returns it,
 // or what it printed when it refused to start.
-func startWith(t testing.TB, conf string) (s *realServer, refusal string) {
-	t.Helper()
-	dir := t.TempDir()
+func startWith(tb testing.TB, conf string) (s *realServer, refusal string) {
+	tb.Helper()
+	dir := tb.TempDir()
 	path := filepath.Join(dir, "redis.conf")
-	writeFile(t, path, base(dir)+conf)
-	return startFile(t, dir, path)
+	writeFile(tb, path, base(dir)+conf)
+	return startFile(tb, dir, path)
 }
 
 // base is what every file of startWith begins with.
@@ -41,26 +41,26 @@ func base(dir string) string {
 	return fmt.Sprintf("port 0\nunixsocket %s/s\ndir %s\n", dir, dir)
 }
 
-func startFile(t testing.TB, dir, path string) (s *realServer, refusal string) {
-	t.Helper()
-	cmd := exec.Command(testenv.Program(t, "redis-server", "apt-get install redis-server"), path)
+func startFile(tb testing.TB, dir, path string) (s *realServer, refusal string) {
+	tb.Helper()
+	cmd := exec.Command(testenv.Program(tb, "redis-server", "apt-get install redis-server"), path)
 	cmd.Dir = dir
 	out, err := os.Create(filepath.Join(dir, "out"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	exited := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(exited) }()
 	stop := func() { _ = cmd.Process.Kill(); <-exited }
 
 	client := redis.New(redis.Options{Network: "unix", Addr: filepath.Join(dir, "s"), Timeout: 5 * time.Second,
-		Credentials: func() (user, password string, err error) { return "", passwordIn(t, path), nil }})
+		Credentials: func() (user, password string, err error) { return "", passwordIn(tb, path), nil }})
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		select {
 		case <-exited:
@@ -73,49 +73,49 @@ func startFile(t testing.TB, dir, path string) (s *realServer, refusal string) {
 		if err != nil {
 			if time.Now().After(deadline) {
 				stop()
-				t.Fatalf("redis-server does not answer: %v", err)
+				tb.Fatalf("redis-server does not answer: %v", err)
 			}
 			continue
 		}
 		s = &realServer{client: client, version: in.Get("redis_version")}
 		break
 	}
-	t.Cleanup(func() { _ = client.Close(); stop() })
+	tb.Cleanup(func() { _ = client.Close(); stop() })
 	if s.values, err = client.ConfigGet(context.Background(), "*"); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s, ""
 }
 
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
+func writeFile(tb testing.TB, path, text string) {
+	tb.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // installedVersion is the version of the redis-server of the tests.
-func installedVersion(t testing.TB) string {
-	t.Helper()
-	out, err := exec.Command(testenv.Program(t, "redis-server", "apt-get install redis-server"), "--version").Output()
+func installedVersion(tb testing.TB) string {
+	tb.Helper()
+	out, err := exec.Command(testenv.Program(tb, "redis-server", "apt-get install redis-server"), "--version").Output()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for field := range strings.FieldsSeq(string(out)) {
 		if v, ok := strings.CutPrefix(field, "v="); ok {
 			return v
 		}
 	}
-	t.Fatalf("no version in %q", out)
+	tb.Fatalf("no version in %q", out)
 	return ""
 }
 
 // passwordIn returns the requirepass of a file, as this package reads it.
-func passwordIn(t testing.TB, path string) string {
-	t.Helper()
+func passwordIn(tb testing.TB, path string) string {
+	tb.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	password := ""
 	directives, _ := Parse(path, text)

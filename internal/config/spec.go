@@ -92,9 +92,9 @@ func number(name, initial string, lo, hi int64, class Class) spec {
 	return s
 }
 
-func memory(name, initial string, lo, hi int64, class Class) spec {
+func memory(name, initial string, lo int64, class Class) spec {
 	s := directive(name, kindMemory, initial, class)
-	s.min, s.max = lo, hi
+	s.min, s.max = lo, maxLong
 	return s
 }
 

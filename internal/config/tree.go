@@ -114,16 +114,13 @@ func parseLine(file string, n int, line string) (*Directive, *Problem) {
 // safeName is the part of a line that is shown for a directive which may be
 // anything: of "requirepass=secret" only "requirepass".
 func safeName(line string) string {
-	end := strings.IndexFunc(line, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.')
-	})
-	if end < 0 {
-		end = len(line)
-	}
-	if end == 0 {
+	const plain = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+	line = lower(line)
+	name := line[:len(line)-len(strings.TrimLeft(line, plain))]
+	if name == "" {
 		return "(unreadable)"
 	}
-	return lower(line[:min(end, 64)])
+	return name[:min(len(name), 64)]
 }
 
 // patterns are the wildcards of the includes.
@@ -200,7 +197,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err

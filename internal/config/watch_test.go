@@ -75,7 +75,7 @@ func TestMountPoints(t *testing.T) {
 	// a blank.
 	const mountinfo = `2158 2144 252:1 /var/lib/kubelet/pods/9e/volumes/kubernetes.io~configmap/conf/..2026_11_23_06_15_01.1/redis.conf /etc/redis/redis.conf ro,relatime - ext4 /dev/vda1 rw
 2159 2144 252:1 /var/lib/kubelet/pods/9e/volumes/kubernetes.io~configmap/conf /etc/redis-volume ro,relatime - ext4 /dev/vda1 rw
-2160 2144 0:50 / /mnt/with\040blank rw,relatime shared:1 - tmpfs tmpfs rw
+2160 2144 0:50 / /mnt/with\040blank rw,relatime shared:1 - tmpfs none rw
 
 short line`
 	points := mountPoints(mountinfo)

@@ -363,10 +363,13 @@ func readFile(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("more than %d bytes", maxFile)
+	if err != nil {
+		return nil, err
 	}
-	return text, err
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("more than %d bytes", maxFile)
+	}
+	return text, nil
 }
 
 // reasonOf is an error without the path, which the message has already.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -263,16 +262,25 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// didYouMean names the known key that differs least from an unknown one.
+// didYouMean names the known key that is most like an unknown one.
 func didYouMean(key string, fields map[string]field) string {
 	plain := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
 	}
-	for _, known := range slices.Sorted(maps.Keys(fields)) {
+	best := ""
+	for known := range fields {
 		a, b := plain(key), plain(known)
-		if a == b || strings.HasPrefix(b, a) || strings.HasPrefix(a, b) {
-			return fmt.Sprintf(", did you mean %s?", known)
+		if a == b {
+			best = known
+			break
+		}
+		like := len(a) >= 3 && (strings.HasPrefix(b, a) || strings.HasPrefix(a, b))
+		if like && (len(known) > len(best) || len(known) == len(best) && known < best) {
+			best = known
 		}
 	}
-	return ""
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %s?", best)
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	_ "time/tzdata" // schedules name time zones, and an image from scratch has none
@@ -19,6 +20,11 @@ import (
 )
 
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// The parts of an upload are 16 MiB that live as long as it does: left alone,
+		// the collector would let the heap grow to twice that before it looks.
+		debug.SetMemoryLimit(softMemoryLimit)
+	}
 	ctx, hurry, stop := signals()
 	code := run(ctx, &env{
 		hurry: hurry, environ: os.Environ(),
@@ -27,6 +33,10 @@ func main() {
 	stop()
 	os.Exit(code)
 }
+
+// softMemoryLimit is from where on the garbage collector works harder. It is not
+// a bound: the program needs less, whatever it backs up.
+const softMemoryLimit = 48 << 20
 
 // signals returns a context that the first SIGTERM or SIGINT ends, for which
 // jobs finish what they are at, and a channel that the second one closes, for

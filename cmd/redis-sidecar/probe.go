@@ -49,7 +49,7 @@ func probeCommand() *command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(e.stdout, v.Message)
+			fmt.Fprintln(e.stdout, v.Line(kind))
 			if !v.OK {
 				return errors.New(name + ": no")
 			}

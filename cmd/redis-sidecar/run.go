@@ -203,6 +203,9 @@ func (a *agent) run(ctx context.Context, hurry <-chan struct{}) error {
 	a.l.log.Info("redis-sidecar runs", "version", buildVersion().version, "pod", a.l.Pod.Name, "listen", addrs,
 		"redis", settings.RedactURL(a.l.Redis.Addr))
 
+	defer context.AfterFunc(ctx, func() {
+		a.l.log.Info("stopping: work in progress may finish, a second signal ends it", "within", a.l.Pod.DrainTimeout.String())
+	})()
 	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(ctx))
 	webDone := make(chan error, 1)
 	go func() { webDone <- a.server.Run(webCtx) }()
@@ -221,15 +224,16 @@ func (a *agent) run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 	})
 	jobsErr := g.Wait()
-	if ctx.Err() != nil {
-		a.l.log.Info("stopping: the jobs have ended")
-	}
 	stopWeb()
 	webErr := <-webDone
 	if errors.Is(jobsErr, context.Canceled) && ctx.Err() != nil {
 		jobsErr = nil
 	}
-	return errors.Join(jobsErr, webErr)
+	if err := errors.Join(jobsErr, webErr); err != nil {
+		return err
+	}
+	a.l.log.Info("stopped")
+	return nil
 }
 
 func (a *agent) close() {

@@ -172,7 +172,7 @@ func (r *restorable) loads(t *testing.T, dir string, args ...string) {
 func (r *restorable) holds(t *testing.T, server *testenv.Redis) {
 	t.Helper()
 	if got := server.Digest(t); got != r.digest {
-		t.Errorf("digest is %s after the restore, was %s; the server has %d keys, its log says:\n%s", got, r.digest, server.DBSize(t), server.Log(t))
+		t.Errorf("digest is %s after the restore, was %s; the server has %d keys, its log says:\n%s", got, r.digest, server.DBSize(t), server.Log())
 	}
 	if got := server.Do(t, "FCALL", "f", "0"); got != int64(1) {
 		t.Errorf("FCALL f: %v", got)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -49,6 +50,8 @@ type Options struct {
 type Client struct {
 	db     *goredis.Client
 	rename map[string]string
+
+	connectTime atomic.Int64 // nanoseconds, of the last new connection
 }
 
 // New returns a client. It does not connect: the first call does.
@@ -64,18 +67,21 @@ func New(o Options) *Client {
 	if network == "" {
 		network = "tcp"
 	}
+	c := &Client{rename: o.Rename}
 	opt := &goredis.Options{
 		Network: network,
 		Addr:    o.Addr,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dial(ctx, o, network, addr)
+			began := time.Now()
+			conn, err := dial(ctx, o, network, addr)
+			c.connectTime.Store(int64(time.Since(began)))
 			if err != nil {
 				// The pool answers with a remembered dial error, and dials behind
 				// the caller's back, once a dial failed. A connection that fails at
 				// its first use keeps every call's error its own and new.
 				return failed{err: err}, nil //nolint:nilerr // see above
 			}
-			return c, nil
+			return conn, nil
 		},
 		OnConnect: func(ctx context.Context, cn *goredis.Conn) error {
 			if o.Name == "" {
@@ -113,7 +119,8 @@ func New(o Options) *Client {
 	if o.Credentials != nil {
 		opt.CredentialsProviderContext = func(context.Context) (string, string, error) { return o.Credentials() }
 	}
-	return &Client{db: goredis.NewClient(opt), rename: o.Rename}
+	c.db = goredis.NewClient(opt)
+	return c
 }
 
 // silence switches off go-redis' own log, a global of that package, once: what
@@ -126,6 +133,10 @@ func (noLog) Printf(context.Context, string, ...any) {}
 
 // Close closes the connection.
 func (c *Client) Close() error { return c.db.Close() }
+
+// ConnectTime returns how long the last new connection took to make, TLS
+// included. 0 means that there was none yet.
+func (c *Client) ConnectTime() time.Duration { return time.Duration(c.connectTime.Load()) }
 
 // Do sends one command and returns its reply: a string, an int64, nil or a
 // []any of these. An error reply is an error for which IsReply is true.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 const installRedis = "apt-get install redis-server redis-sentinel, or run make test"
@@ -28,9 +29,7 @@ type Redis struct {
 
 	program string
 	args    []string // as given by the test
-	cmd     *exec.Cmd
-	log     string        // path of what it printed
-	done    chan struct{} // closed when the process was waited for
+	process *process // of the last start
 }
 
 // StartRedis starts redis-server in a new temporary directory on a free port of
@@ -71,21 +70,24 @@ func newRedis(tb testing.TB, dir string, args []string) *Redis {
 }
 
 // Start starts the server again after Stop or Kill, with the same arguments and
-// directory.
+// directory, and waits until it answers and has loaded its data. Only a server
+// that was told to load slowly (key-load-delay) is returned while it does.
 func (r *Redis) Start(tb testing.TB) {
 	tb.Helper()
 	r.spawn(tb)
 	Eventually(tb, 20*time.Second, func() error {
 		select {
-		case <-r.done:
-			tb.Fatalf("redis-server ended at its start:\n%s", r.Log(tb))
+		case <-r.process.exited:
+			tb.Fatalf("redis-server ended at its start:\n%s", r.Log())
 		default:
 		}
 		c := redis.New(redis.Options{Addr: r.Addr, Timeout: time.Second})
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if _, err := c.Do(ctx, "PING"); err != nil && !redis.IsReply(err) {
+		_, err := c.Do(ctx, "PING")
+		loading := status.ReasonOf(err) == status.ReasonLoading && !slices.Contains(r.args, "--key-load-delay")
+		if err != nil && (loading || !redis.IsReply(err)) {
 			return err
 		}
 		return nil
@@ -105,26 +107,8 @@ func (r *Redis) spawn(tb testing.TB) {
 	}
 	cmd := exec.Command(r.program, args...)
 	cmd.Dir = r.Dir
-	out, err := os.CreateTemp(tb.TempDir(), "redis-*.log")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer out.Close()
-	r.log = out.Name()
-	cmd.Stdout, cmd.Stderr = out, out
-	// The server ends with the test process, even when that is killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("start redis-server: %v", err)
-	}
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	r.cmd, r.Pid, r.done = cmd, cmd.Process.Pid, done
-	tb.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGCONT)
-		_ = cmd.Process.Kill()
-		<-done
-	})
+	r.process = startProcess(tb, cmd)
+	r.Pid = cmd.Process.Pid
 }
 
 // TryStart starts the server and waits until it answers something other than
@@ -135,8 +119,8 @@ func (r *Redis) TryStart(tb testing.TB) (log string, err error) {
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		select {
-		case <-r.done:
-			return r.Log(tb), errors.New("redis-server ended at its start")
+		case <-r.process.exited:
+			return r.Log(), errors.New("redis-server ended at its start")
 		case <-time.After(10 * time.Millisecond):
 		}
 		c := redis.New(redis.Options{Addr: r.Addr, Timeout: time.Second})
@@ -167,7 +151,7 @@ func (r *Redis) end(tb testing.TB, sig syscall.Signal) {
 	tb.Helper()
 	r.Signal(tb, sig)
 	select {
-	case <-r.done:
+	case <-r.process.exited:
 	case <-time.After(20 * time.Second):
 		tb.Fatalf("redis-server %d did not end by %s", r.Pid, sig)
 	}
@@ -180,20 +164,13 @@ func (r *Redis) Restart(tb testing.TB) {
 	r.Start(tb)
 }
 
-// Log returns what the server printed since its last start.
-func (r *Redis) Log(tb testing.TB) string {
-	tb.Helper()
-	text, err := os.ReadFile(r.log)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return string(text)
-}
+// Log returns the end of what the server printed since its last start.
+func (r *Redis) Log() string { return r.process.output.String() }
 
 // Signal sends a signal to the server.
 func (r *Redis) Signal(tb testing.TB, sig syscall.Signal) {
 	tb.Helper()
-	if err := r.cmd.Process.Signal(sig); err != nil {
+	if err := r.process.cmd.Process.Signal(sig); err != nil {
 		tb.Fatalf("signal %s to redis-server %d: %v", sig, r.Pid, err)
 	}
 }

@@ -21,11 +21,11 @@ func TestKilledDuringUpload(t *testing.T) {
 	t.Parallel()
 	const rounds = 10
 	s3 := testenv.StartS3(t)
-	s3.CreateBucket(t, "b")
+	s3.CreateBucket(t, "backups")
 	redis := testenv.StartRedis(t, "--rdbcompression", "no")
 	fillRandom(t, redis, 24<<20)
 	env := append(s3.Environ(), "REDIS_ADDR="+redis.Addr, "POD_NAME=redis-0",
-		"REDIS_SIDECAR_BACKUP_STORE="+s3.URL("b", "p"), "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=0")
+		"REDIS_SIDECAR_BACKUP_STORE="+s3.URL("backups", "p"), "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=0")
 
 	began := time.Now()
 	mustRun(t, env, "backup", "now")
@@ -91,7 +91,7 @@ func TestKilledDuringUpload(t *testing.T) {
 // snapshots returns the ids that have a manifest, by looking into the bucket.
 func snapshots(t *testing.T, s3 *testenv.S3) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(s3.Root, "b", "p", "redis", "snapshots", "*", "manifest.json"))
+	found, err := filepath.Glob(filepath.Join(s3.Root, "backups", "p", "redis", "snapshots", "*", "manifest.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,14 +133,14 @@ func TestStoreTrouble(t *testing.T) {
 		mend   func(*testing.T, *testenv.S3)
 	}{
 		"unreachable": {"store_unreachable",
-			func(t *testing.T, s *testenv.S3) []string { s.CreateBucket(t, "b"); s.Stop(t); return s.Environ() },
+			func(t *testing.T, s *testenv.S3) []string { s.CreateBucket(t, "backups"); s.Stop(t); return s.Environ() },
 			func(t *testing.T, s *testenv.S3) { s.Start(t) }},
 		"no bucket": {"store_missing",
 			func(_ *testing.T, s *testenv.S3) []string { return s.Environ() },
-			func(t *testing.T, s *testenv.S3) { s.CreateBucket(t, "b") }},
+			func(t *testing.T, s *testenv.S3) { s.CreateBucket(t, "backups") }},
 		"wrong keys": {"store_denied",
 			func(t *testing.T, s *testenv.S3) []string {
-				s.CreateBucket(t, "b")
+				s.CreateBucket(t, "backups")
 				return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=wrong-hush"}
 			}, nil},
 	} {
@@ -149,7 +149,7 @@ func TestStoreTrouble(t *testing.T) {
 			redis := testenv.StartRedis(t)
 			redis.Fill(t, "k", 10, 10)
 			s3 := testenv.StartS3(t)
-			env := append(tc.broken(t, s3), "REDIS_ADDR="+redis.Addr, "REDIS_SIDECAR_BACKUP_STORE="+s3.URL("b", ""), "POD_NAME=redis-0")
+			env := append(tc.broken(t, s3), "REDIS_ADDR="+redis.Addr, "REDIS_SIDECAR_BACKUP_STORE="+s3.URL("backups", ""), "POD_NAME=redis-0")
 			a := start(t, env, "--backup.schedule=@hourly")
 			r := a.waitJob(t, 60*time.Second, "backup", "failing", tc.reason)
 			t.Logf("backup says: %s", r.Message)
@@ -185,7 +185,7 @@ func TestPortTaken(t *testing.T) {
 	}
 	defer l.Close()
 	r := run(t, nil, "run", "--web.listen-address="+l.Addr().String())
-	want := "redis-sidecar: listen on " + l.Addr().String() + ": the address is taken\n  hint: choose another with --web.listen-address, or end what listens there\n"
+	want := "redis-sidecar: listen on " + l.Addr().String() + ": address already in use\n  hint: another process listens there (ss -ltnp shows which): end it, or choose another web.listen-address\n"
 	if r.code != 1 || !strings.HasSuffix(r.stderr, want) {
 		t.Errorf("exit code %d, stderr:\n%s\nwant at the end:\n%s", r.code, r.stderr, want)
 	}

@@ -29,7 +29,7 @@ spec:
   containers:
   - name: s3
     image: {{S3_IMAGE}}
-    args: [--port, ":9000", --health, /health, posix, /objects]
+    args: [--quiet, --port, ":9000", --health, /health, posix, /objects]
     env:
     - {name: ROOT_ACCESS_KEY, value: "{{ACCESS_KEY}}"}
     - {name: ROOT_SECRET_KEY, value: "{{SECRET_KEY}}"}
@@ -40,10 +40,11 @@ spec:
       readOnlyRootFilesystem: true
       capabilities: {drop: [ALL]}
     volumeMounts:
+    - {name: objects, mountPath: /objects}
     - {name: bucket, mountPath: /objects/e2e}
   volumes:
-  - name: bucket
-    emptyDir: {}
+  - {name: objects, emptyDir: {}}
+  - {name: bucket, emptyDir: {}}
 ---
 apiVersion: v1
 kind: Service
@@ -89,6 +90,7 @@ func storeURL(endpoint string) string {
 // manifest under test.
 func (s *scenario) deploy(ctx context.Context) (string, error) {
 	s.password, s.accessKey, s.secretKey = rand.Text(), rand.Text(), rand.Text()
+	s.deployed = true
 
 	// The strictest profile: deploy/ has to pass it.
 	namespace := fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {pod-security.kubernetes.io/enforce: restricted}}}`, s.namespace)

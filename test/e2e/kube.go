@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -113,7 +114,9 @@ type pod struct {
 type containerStatus struct {
 	Name         string
 	RestartCount int
-	Ready        bool
+	State        struct {
+		Waiting struct{ Reason, Message string }
+	}
 }
 
 func (p pod) ready() error {
@@ -122,12 +125,23 @@ func (p pod) ready() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s is not Ready", p.Metadata.Name)
+	why := ""
+	for _, c := range p.containers() {
+		if w := c.State.Waiting; w.Reason != "" && w.Reason != "PodInitializing" {
+			why += fmt.Sprintf("; %s waits: %s %s", c.Name, w.Reason, w.Message)
+		}
+	}
+	return fmt.Errorf("%s is not Ready%s", p.Metadata.Name, why)
 }
 
-// container returns the status of a container, init containers among them.
+// containers returns the status of all containers, init containers first.
+func (p pod) containers() []containerStatus {
+	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
+}
+
+// container returns the status of one container.
 func (p pod) container(name string) containerStatus {
-	for _, c := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
+	for _, c := range p.containers() {
 		if c.Name == name {
 			return c
 		}

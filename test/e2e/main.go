@@ -48,7 +48,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 
 	s := &scenario{options: o, kube: k, work: work, out: out, start: time.Now()}
 	defer func() {
-		if err != nil {
+		if err != nil && s.deployed {
 			s.diagnose(context.WithoutCancel(ctx))
 		}
 		if o.keep {

@@ -16,6 +16,8 @@ type scenario struct {
 	out   io.Writer
 	start time.Time
 
+	deployed bool // something is in the cluster
+
 	password, accessKey, secretKey string
 	static                         *staticVolumes // nil: the cluster provides volumes
 	checksum                       string         // of all that was written before the snapshot

@@ -44,18 +44,18 @@ func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolume
 ---
 apiVersion: v1
 kind: PersistentVolume
-metadata: {name: "{{ID}}-N"}
+metadata: {name: "{{ID}}-{{N}}"}
 spec:
   storageClassName: {{ID}}
   capacity: {storage: 1Gi}
   accessModes: [ReadWriteOnce]
   persistentVolumeReclaimPolicy: Retain
-  local: {path: "{{DIR}}/N"}
+  local: {path: "{{DIR}}/{{N}}"}
   nodeAffinity:
     required:
       nodeSelectorTerms:
       - matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [{{NODE}}]}]
-`, "N", n)
+`, "{{N}}", n)
 	}
 	text = strings.NewReplacer("{{ID}}", v.id, "{{DIR}}", v.dir, "{{NODE}}", v.node).Replace(text)
 	_, err := k.feed(ctx, text, "apply", "-f", "-")

@@ -16,108 +16,116 @@ import (
 
 var noon = time.Date(2024, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// withStores runs a test over a directory and over a real S3 server.
-func withStores(t *testing.T, test func(*testing.T, Store)) {
-	t.Run("dir", func(t *testing.T) {
-		s, _ := dirStore(t)
-		test(t, s)
-	})
-	t.Run("s3", func(t *testing.T) {
-		s, _ := s3Store(t)
-		test(t, s)
-	})
+// testStores opens the two kinds of store, each on a server or directory of its
+// own.
+func testStores() map[string]func(testing.TB) Store {
+	return map[string]func(testing.TB) Store{
+		"dir": func(tb testing.TB) Store {
+			tb.Helper()
+			s, _ := dirStore(tb)
+			return s
+		},
+		"s3": func(tb testing.TB) Store {
+			tb.Helper()
+			s, _ := s3Store(tb)
+			return s
+		},
+	}
 }
 
 func TestCatalogue(t *testing.T) {
-	withStores(t, func(t *testing.T, s Store) {
-		ctx := testContext(t)
-		c := newTestCatalogue(t, s)
+	for name, open := range testStores() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			ctx := testContext(t)
+			c := newTestCatalogue(t, s)
 
-		if entries, err := c.List(ctx, 0); err != nil || len(entries) != 0 {
-			t.Fatalf("List of nothing = %v, %v", entries, err)
-		}
-		_, err := c.Find(ctx, "latest")
-		if !errors.Is(err, ErrNoSnapshots) {
-			t.Errorf("Find(latest) of nothing: %v", err)
-		}
-
-		var manifests []Manifest // newest first
-		for i := range 12 {
-			m := testManifest(noon.Add(-time.Duration(i)*time.Hour), uint64(i))
-			putSnapshot(t, c, m)
-			manifests = append(manifests, m)
-		}
-		// What is no snapshot of this instance.
-		other, err := NewCatalogue(s, "test2")
-		if err != nil {
-			t.Fatal(err)
-		}
-		putSnapshot(t, other, testManifest(noon.Add(time.Hour), 1))
-		put(t, s, "test/snapshots/README", "hello")
-		put(t, s, "test/snapshots/not-an-id/manifest.json", "{}")
-		put(t, s, c.prefix()+NewID(noon.Add(2*time.Hour), "x")+"/dump.rdb.zst", "an upload that still runs")
-
-		entries, err := c.List(ctx, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []Manifest
-		for _, e := range entries {
-			if e.Err != nil || e.ID != e.Manifest.ID || !e.Time.Equal(e.Manifest.CreatedAt.Truncate(time.Second)) {
-				t.Errorf("entry %+v", e)
+			if entries, err := c.List(ctx, 0); err != nil || len(entries) != 0 {
+				t.Fatalf("List of nothing = %v, %v", entries, err)
 			}
-			got = append(got, e.Manifest)
-		}
-		if diff := cmp.Diff(manifests, got); diff != "" {
-			t.Errorf("List (-want +got):\n%s", diff)
-		}
-		if entries, err := c.List(ctx, 3); err != nil || len(entries) != 3 || entries[0].ID != manifests[0].ID {
-			t.Errorf("List of 3 = %v, %v", entries, err)
-		}
-
-		finds := []struct{ what, want string }{
-			{"latest", manifests[0].ID},
-			{manifests[5].ID, manifests[5].ID},
-			{"2024-11-23T12:00:00Z", manifests[0].ID},
-			{"2024-11-23T11:59:59Z", manifests[1].ID},
-			{"2024-11-23T12:30:00+02:00", manifests[2].ID},
-			{"2030-01-01T00:00:00Z", manifests[0].ID},
-			{"2024-11-23T01:00:00Z", manifests[11].ID},
-		}
-		for _, f := range finds {
-			m, err := c.Find(ctx, f.what)
-			if err != nil || m.ID != f.want {
-				t.Errorf("Find(%s) = %s, %v, want %s", f.what, m.ID, err, f.want)
+			_, err := c.Find(ctx, "latest")
+			if !errors.Is(err, ErrNoSnapshots) {
+				t.Errorf("Find(latest) of nothing: %v", err)
 			}
-		}
-		for what, want := range map[string]string{
-			"2024-11-23T00:59:59Z":         "no such snapshot: none is as old as 2024-11-23T00:59:59Z, the oldest is " + manifests[11].ID,
-			NewID(noon, "nobody"):          "no such snapshot",
-			"yesterday":                    `no such snapshot: "yesterday" is neither "latest" nor an id nor a time`,
-			"../../test2/snapshots/latest": "is neither",
-		} {
-			_, err := c.Find(ctx, what)
-			if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) {
-				t.Errorf("Find(%s): %v, want %s", what, err, want)
-			}
-		}
 
-		if err := c.Delete(ctx, manifests[0].ID); err != nil {
-			t.Fatal(err)
-		}
-		if m, err := c.Find(ctx, "latest"); err != nil || m.ID != manifests[1].ID {
-			t.Errorf("after Delete, latest = %s, %v", m.ID, err)
-		}
-		if _, err := s.Stat(ctx, c.ObjectKey(manifests[0])); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("after Delete, the data: %v", err)
-		}
-		if err := c.Delete(ctx, manifests[0].ID); err != nil {
-			t.Errorf("Delete again: %v", err)
-		}
-		if err := c.Delete(ctx, "../x"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("Delete of no id: %v", err)
-		}
-	})
+			var manifests []Manifest // newest first
+			for i := range 12 {
+				m := testManifest(noon.Add(-time.Duration(i)*time.Hour), uint64(i))
+				putSnapshot(t, c, m)
+				manifests = append(manifests, m)
+			}
+			// What is no snapshot of this instance.
+			other, err := NewCatalogue(s, "test2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			putSnapshot(t, other, testManifest(noon.Add(time.Hour), 1))
+			put(t, s, "test/snapshots/README", "hello")
+			put(t, s, "test/snapshots/not-an-id/manifest.json", "{}")
+			put(t, s, c.prefix()+NewID(noon.Add(2*time.Hour), "x")+"/dump.rdb.zst", "an upload that still runs")
+
+			entries, err := c.List(ctx, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []Manifest
+			for _, e := range entries {
+				if e.Err != nil || e.ID != e.Manifest.ID || !e.Time.Equal(e.Manifest.CreatedAt.Truncate(time.Second)) {
+					t.Errorf("entry %+v", e)
+				}
+				got = append(got, e.Manifest)
+			}
+			if diff := cmp.Diff(manifests, got); diff != "" {
+				t.Errorf("List (-want +got):\n%s", diff)
+			}
+			if entries, err := c.List(ctx, 3); err != nil || len(entries) != 3 || entries[0].ID != manifests[0].ID {
+				t.Errorf("List of 3 = %v, %v", entries, err)
+			}
+
+			finds := []struct{ what, want string }{
+				{"latest", manifests[0].ID},
+				{manifests[5].ID, manifests[5].ID},
+				{"2024-11-23T12:00:00Z", manifests[0].ID},
+				{"2024-11-23T11:59:59Z", manifests[1].ID},
+				{"2024-11-23T12:30:00+02:00", manifests[2].ID},
+				{"2030-01-01T00:00:00Z", manifests[0].ID},
+				{"2024-11-23T01:00:00Z", manifests[11].ID},
+			}
+			for _, f := range finds {
+				m, err := c.Find(ctx, f.what)
+				if err != nil || m.ID != f.want {
+					t.Errorf("Find(%s) = %s, %v, want %s", f.what, m.ID, err, f.want)
+				}
+			}
+			for what, want := range map[string]string{
+				"2024-11-23T00:59:59Z":         "no such snapshot: none is as old as 2024-11-23T00:59:59Z, the oldest is " + manifests[11].ID,
+				NewID(noon, "nobody"):          "no such snapshot",
+				"yesterday":                    `no such snapshot: "yesterday" is neither "latest" nor an id nor a time`,
+				"../../test2/snapshots/latest": "is neither",
+			} {
+				_, err := c.Find(ctx, what)
+				if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) {
+					t.Errorf("Find(%s): %v, want %s", what, err, want)
+				}
+			}
+
+			if err := c.Delete(ctx, manifests[0].ID); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := c.Find(ctx, "latest"); err != nil || m.ID != manifests[1].ID {
+				t.Errorf("after Delete, latest = %s, %v", m.ID, err)
+			}
+			if _, err := s.Stat(ctx, c.ObjectKey(manifests[0])); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("after Delete, the data: %v", err)
+			}
+			if err := c.Delete(ctx, manifests[0].ID); err != nil {
+				t.Errorf("Delete again: %v", err)
+			}
+			if err := c.Delete(ctx, "../x"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("Delete of no id: %v", err)
+			}
+		})
+	}
 }
 
 // A time within the second of an id decides by the manifest.
@@ -136,44 +144,47 @@ func TestFindWithinASecond(t *testing.T) {
 
 // Damage is shown, and never passed over to older data.
 func TestCatalogueDamagedManifest(t *testing.T) {
-	withStores(t, func(t *testing.T, s Store) {
-		ctx := testContext(t)
-		c := newTestCatalogue(t, s)
-		good := testManifest(noon.Add(-time.Hour), 1)
-		putSnapshot(t, c, good)
-		bad, newer, wrong := NewID(noon, "bad"), NewID(noon.Add(time.Hour), "newer"), NewID(noon.Add(-30*time.Minute), "wrong")
-		put(t, s, c.manifestKey(bad), `{"format_version": 1, "id":`)
-		put(t, s, c.manifestKey(wrong), string(goldenManifest(t)))
+	for name, open := range testStores() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			ctx := testContext(t)
+			c := newTestCatalogue(t, s)
+			good := testManifest(noon.Add(-time.Hour), 1)
+			putSnapshot(t, c, good)
+			bad, newer, wrong := NewID(noon, "bad"), NewID(noon.Add(time.Hour), "newer"), NewID(noon.Add(-30*time.Minute), "wrong")
+			put(t, s, c.manifestKey(bad), `{"format_version": 1, "id":`)
+			put(t, s, c.manifestKey(wrong), string(goldenManifest(t)))
 
-		_, err := c.Find(ctx, "latest")
-		wantError(t, err, status.ReasonCorrupt, "snapshot "+bad+": manifest: not a manifest: unexpected end of JSON input")
-		if got, want := status.HintOf(err), "name another snapshot by its id, or delete this one: see backup list"; got != want {
-			t.Errorf("hint %q, want %q", got, want)
-		}
-		put(t, s, c.manifestKey(newer), `{"format_version": 7}`)
-		_, err = c.Find(ctx, "latest")
-		if !errors.Is(err, ErrNewerFormat) || status.HintOf(err) != hintUpgrade {
-			t.Errorf("Find(latest): %v (hint: %s)", err, status.HintOf(err))
-		}
-		_, err = c.Get(ctx, wrong)
-		wantError(t, err, status.ReasonCorrupt, "snapshot "+wrong+": manifest: id is 20261123T064514Z-redis-0-q4evec")
+			_, err := c.Find(ctx, "latest")
+			wantError(t, err, status.ReasonCorrupt, "snapshot "+bad+": manifest: not a manifest: unexpected end of JSON input")
+			if got, want := status.HintOf(err), "name another snapshot by its id, or delete this one: see backup list"; got != want {
+				t.Errorf("hint %q, want %q", got, want)
+			}
+			put(t, s, c.manifestKey(newer), `{"format_version": 7}`)
+			_, err = c.Find(ctx, "latest")
+			if !errors.Is(err, ErrNewerFormat) || status.HintOf(err) != hintUpgrade {
+				t.Errorf("Find(latest): %v (hint: %s)", err, status.HintOf(err))
+			}
+			_, err = c.Get(ctx, wrong)
+			wantError(t, err, status.ReasonCorrupt, "snapshot "+wrong+": manifest: id is 20261123T064514Z-redis-0-q4evec")
 
-		entries, err := c.List(ctx, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, e := range entries {
-			got = append(got, fmt.Sprintf("%s %v", e.ID, e.Err == nil))
-		}
-		want := []string{newer + " false", bad + " false", wrong + " false", good.ID + " true"}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("List (-want +got):\n%s", diff)
-		}
-		if err := c.Delete(ctx, bad); err != nil {
-			t.Errorf("Delete of a damaged one: %v", err)
-		}
-	})
+			entries, err := c.List(ctx, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range entries {
+				got = append(got, fmt.Sprintf("%s %v", e.ID, e.Err == nil))
+			}
+			want := []string{newer + " false", bad + " false", wrong + " false", good.ID + " true"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("List (-want +got):\n%s", diff)
+			}
+			if err := c.Delete(ctx, bad); err != nil {
+				t.Errorf("Delete of a damaged one: %v", err)
+			}
+		})
+	}
 }
 
 // The manifest goes first: what a deletion cut short leaves is not a snapshot.

@@ -26,7 +26,7 @@ func watchDir(dir string) (*dirWatch, error) {
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_MOVED_FROM|unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("inotify: watch %s: %w", dir, err)
 	}
 	return &dirWatch{f: f, buf: make([]byte, 16<<10)}, nil

@@ -124,7 +124,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		if retry != nil && retryAt.Before(at) {
 			at = retryAt
 		}
-		if waitUntil(ctx, at) != nil {
+		if !waitUntil(ctx, at) {
 			return nil
 		}
 		task, scheduled := retry, retry == nil || !time.Now().Before(next)
@@ -136,7 +136,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		stopped := work.Err() != nil
 		release()
 		if stopped && err != nil {
-			return nil // stopped, not failed
+			return nil //nolint:nilerr // stopped, not failed
 		}
 		now := time.Now()
 		if scheduled {
@@ -181,16 +181,16 @@ func drain(ctx context.Context, hurry <-chan struct{}, d time.Duration) (work co
 	}
 }
 
-// waitUntil waits for a time of day. It looks at the clock every now and then:
-// clocks are set, machines sleep.
-func waitUntil(ctx context.Context, at time.Time) error {
+// waitUntil waits for a time of day and reports whether it came before the end of
+// ctx. It looks at the clock every now and then: clocks are set, machines sleep.
+func waitUntil(ctx context.Context, at time.Time) bool {
 	for {
 		left := time.Until(at.Round(0)) // by the wall clock
 		if left <= 0 {
-			return ctx.Err()
+			return ctx.Err() == nil
 		}
-		if err := sleep(ctx, min(left, time.Minute)); err != nil {
-			return err
+		if sleep(ctx, min(left, time.Minute)) != nil {
+			return false
 		}
 	}
 }

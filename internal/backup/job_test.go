@@ -92,7 +92,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 			}
 		}
 		m := testManifest(time.Now(), j.keys)
-		putSnapshot(t, j.snapshotter.catalogue, m)
+		putSnapshot(t, j.snapshotter.catalogue, m) //nolint:contextcheck // a fixture
 		return m, nil
 	}
 	return j
@@ -115,7 +115,7 @@ func (j *testJob) run() {
 
 // at lets time pass until then after the start.
 func (j *testJob) at(d time.Duration) {
-	time.Sleep(time.Until(j.start.Add(d))) // synthetic: it takes no time
+	<-time.After(time.Until(j.start.Add(d))) // synthetic: it takes no time
 	synctest.Wait()
 }
 

@@ -48,9 +48,10 @@ func (c *Catalogue) prune(ctx context.Context, keepLast int, dryRun bool) (Prune
 		return Pruned{}, err
 	}
 	var p Pruned
-	kept, old := ids, []string(nil)
+	var old []string
 	if keepLast > 0 && len(ids) > keepLast {
-		kept, old = ids[:keepLast], slices.Clone(ids[keepLast:])
+		kept := ids[:keepLast]
+		old = slices.Clone(ids[keepLast:])
 		if p.Spared, err = c.spare(ctx, kept, old); err != nil {
 			return Pruned{}, err
 		}

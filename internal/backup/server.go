@@ -81,23 +81,18 @@ func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
 
 // checkDir makes sure that the server's data directory can be looked into.
 func checkDir(dir string) error {
-	const hint = "mount the volume with the server's data into the sidecar at the same path, or set backup.data-dir to where it is mounted"
-	d, err := os.Open(dir)
-	if err != nil {
-		if errors.Is(err, os.ErrPermission) {
-			return status.WithHint(status.ReasonFile, hintUser, fmt.Errorf("data directory of the server: %w", err))
-		}
-		return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
-	}
-	defer d.Close()
-	st, err := d.Stat()
+	st, err := os.Stat(dir)
 	if err == nil && !st.IsDir() {
 		err = fmt.Errorf("%s is not a directory", dir)
 	}
-	if err != nil {
-		return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
+	if err == nil {
+		_, err = os.ReadDir(dir)
 	}
-	return nil
+	if err == nil || errors.Is(err, os.ErrPermission) {
+		return dataDirError(err)
+	}
+	return status.WithHint(status.ReasonFile, "mount the volume with the server's data into the sidecar at the same path, or set backup.data-dir to where it is mounted",
+		dataDirError(err))
 }
 
 func (f facts) hintDir() string {

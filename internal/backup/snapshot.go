@@ -184,7 +184,7 @@ func (r *run) store(ctx context.Context, s *save, estimate int64, m *Manifest) e
 	r.report.keys(s.after.keys)
 	r.report.phase(PhaseSave, estimate)
 	m.Object.Name = objectName(CompressionZstd)
-	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), timer)
+	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, timer)
 	if err != nil {
 		return err
 	}

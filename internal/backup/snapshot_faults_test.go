@@ -144,23 +144,26 @@ func TestSnapshotCanceled(t *testing.T) {
 	r := testenv.StartRedis(t)
 	fillRandom(t, r, 300, 1000)
 	slowSave(t, r, 100_000)
-	withStores(t, func(t *testing.T, s Store) {
-		ctx, cancel := context.WithCancel(testContext(t))
-		defer cancel()
-		var at time.Time
-		_, err := newTestSnapshotter(t, r, s).Snapshot(ctx, func(p Progress) {
-			if p.Phase == PhaseSave {
-				cancel()
-				at = time.Now()
+	for name, open := range testStores() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			ctx, cancel := context.WithCancel(testContext(t))
+			defer cancel()
+			var at time.Time
+			_, err := newTestSnapshotter(t, r, s).Snapshot(ctx, func(p Progress) {
+				if p.Phase == PhaseSave {
+					cancel()
+					at = time.Now()
+				}
+			})
+			wantError(t, err, status.ReasonCanceled, "context canceled")
+			if took := time.Since(at); took > 3*time.Second {
+				t.Errorf("it took %s to end", took)
 			}
+			wantKeys(t, s)
+			killSave(t, r)
 		})
-		wantError(t, err, status.ReasonCanceled, "context canceled")
-		if took := time.Since(at); took > 3*time.Second {
-			t.Errorf("it took %s to end", took)
-		}
-		wantKeys(t, s)
-		killSave(t, r)
-	})
+	}
 }
 
 // The store fails before the server is troubled: no fork for nothing.

@@ -32,56 +32,59 @@ func TestSnapshot(t *testing.T) {
 	}
 	digest := r.Digest(t)
 
-	withStores(t, func(t *testing.T, s Store) {
-		sn := newTestSnapshotter(t, r, s)
-		var phases []Phase
-		var last Progress
-		before := time.Now()
-		m, err := sn.Snapshot(testContext(t), func(p Progress) {
-			if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
-				phases = append(phases, p.Phase)
+	for name, open := range testStores() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			sn := newTestSnapshotter(t, r, s)
+			var phases []Phase
+			var last Progress
+			before := time.Now()
+			m, err := sn.Snapshot(testContext(t), func(p Progress) {
+				if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
+					phases = append(phases, p.Phase)
+				}
+				last = p
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			last = p
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m.CreatedAt.Before(before) || m.CreatedAt.After(time.Now()) {
-			t.Errorf("created at %s, not between %s and now", m.CreatedAt, before)
-		}
-		wantRDB := RDB{
-			Version: 10, Magic: "REDIS", Checksummed: true, Walked: true, Keys: 5202, Expires: 1, Functions: 1,
-			Databases: []Database{{Index: 0, Keys: 5201, Expires: 1}, {Index: 9, Keys: 1}},
-			Size:      m.RDB.Size, SHA256: m.RDB.SHA256, CRC64: m.RDB.CRC64,
-		}
-		if diff := cmp.Diff(wantRDB, m.RDB); diff != "" {
-			t.Errorf("rdb (-want +got):\n%s", diff)
-		}
-		if m.Server.Version != "7.0.15" || m.Server.Role != "master" || len(m.Server.RunID) != 40 || len(m.Server.ReplicationID) != 40 || m.Server.Pod != "redis-0" {
-			t.Errorf("server %+v", m.Server)
-		}
-		if diff := cmp.Diff([]Phase{PhaseWait, PhaseSave, PhaseUpload, PhaseReadBack, PhasePublish}, phases); diff != "" {
-			t.Errorf("phases (-want +got):\n%s", diff)
-		}
-		if last.Plain != m.RDB.Size || last.Stored != m.Object.Size || last.Keys != 5202 {
-			t.Errorf("last progress %+v", last)
-		}
+			if m.CreatedAt.Before(before) || m.CreatedAt.After(time.Now()) {
+				t.Errorf("created at %s, not between %s and now", m.CreatedAt, before)
+			}
+			wantRDB := RDB{
+				Version: 10, Magic: "REDIS", Checksummed: true, Walked: true, Keys: 5202, Expires: 1, Functions: 1,
+				Databases: []Database{{Index: 0, Keys: 5201, Expires: 1}, {Index: 9, Keys: 1}},
+				Size:      m.RDB.Size, SHA256: m.RDB.SHA256, CRC64: m.RDB.CRC64,
+			}
+			if diff := cmp.Diff(wantRDB, m.RDB); diff != "" {
+				t.Errorf("rdb (-want +got):\n%s", diff)
+			}
+			if m.Server.Version != "7.0.15" || m.Server.Role != "master" || len(m.Server.RunID) != 40 || len(m.Server.ReplicationID) != 40 || m.Server.Pod != "redis-0" {
+				t.Errorf("server %+v", m.Server)
+			}
+			if diff := cmp.Diff([]Phase{PhaseWait, PhaseSave, PhaseUpload, PhaseReadBack, PhasePublish}, phases); diff != "" {
+				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+			if last.Plain != m.RDB.Size || last.Stored != m.Object.Size || last.Keys != 5202 {
+				t.Errorf("last progress %+v", last)
+			}
 
-		stored, err := sn.Catalogue().Get(testContext(t), m.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(m, stored, cmp.Comparer(time.Time.Equal)); diff != "" {
-			t.Errorf("returned and stored (-returned +stored):\n%s", diff)
-		}
-		wantKeys(t, s, sn.Catalogue().ObjectKey(m), sn.Catalogue().manifestKey(m.ID))
-		if _, err := sn.Catalogue().Verify(testContext(t), m.ID, nil); err != nil {
-			t.Errorf("Verify: %v", err)
-		}
-		if got := serverOf(t, sn.Catalogue(), m).Digest(t); got != digest {
-			t.Errorf("digest %s after loading, %s before", got, digest)
-		}
-	})
+			stored, err := sn.Catalogue().Get(testContext(t), m.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(m, stored, cmp.Comparer(time.Time.Equal)); diff != "" {
+				t.Errorf("returned and stored (-returned +stored):\n%s", diff)
+			}
+			wantKeys(t, s, sn.Catalogue().ObjectKey(m), sn.Catalogue().manifestKey(m.ID))
+			if _, err := sn.Catalogue().Verify(testContext(t), m.ID, nil); err != nil {
+				t.Errorf("Verify: %v", err)
+			}
+			if got := serverOf(t, sn.Catalogue(), m).Digest(t); got != digest {
+				t.Errorf("digest %s after loading, %s before", got, digest)
+			}
+		})
+	}
 }
 
 // What docs/object-format.md promises: zstd alone makes an RDB of the object.
@@ -155,16 +158,19 @@ func roundOf(tb testing.TB, c *Catalogue, m Manifest) string {
 // A server without keys gives an honest snapshot of none.
 func TestSnapshotEmpty(t *testing.T) {
 	r := testenv.StartRedis(t)
-	withStores(t, func(t *testing.T, s Store) {
-		sn := newTestSnapshotter(t, r, s)
-		m := mustSnapshot(t, sn)
-		if m.RDB.Keys != 0 || !m.RDB.Walked || len(m.RDB.Databases) != 0 {
-			t.Errorf("rdb %+v", m.RDB)
-		}
-		if got := serverOf(t, sn.Catalogue(), m).DBSize(t); got != 0 {
-			t.Errorf("%d keys after loading", got)
-		}
-	})
+	for name, open := range testStores() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			sn := newTestSnapshotter(t, r, s)
+			m := mustSnapshot(t, sn)
+			if m.RDB.Keys != 0 || !m.RDB.Walked || len(m.RDB.Databases) != 0 {
+				t.Errorf("rdb %+v", m.RDB)
+			}
+			if got := serverOf(t, sn.Catalogue(), m).DBSize(t); got != 0 {
+				t.Errorf("%d keys after loading", got)
+			}
+		})
+	}
 }
 
 // The store gets bytes while the child still writes.
@@ -227,7 +233,7 @@ func TestSnapshotStaleTempFiles(t *testing.T) {
 	r.Fill(t, "key", 100, 10)
 	s, _ := dirStore(t)
 	sn := newTestSnapshotter(t, r, s)
-	m := mustSnapshot(t, sn)
+	mustSnapshot(t, sn)
 	old, err := os.ReadFile(filepath.Join(r.Dir, "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +243,7 @@ func TestSnapshotStaleTempFiles(t *testing.T) {
 	}
 	r.Do(t, "SET", "one more", "x")
 	for range 5 {
-		if m = mustSnapshot(t, sn); m.RDB.Keys != 101 {
+		if m := mustSnapshot(t, sn); m.RDB.Keys != 101 {
 			t.Fatalf("%d keys, want 101", m.RDB.Keys)
 		}
 	}

@@ -65,7 +65,7 @@ type save struct {
 // close releases the file.
 func (s *save) close() {
 	if s.f != nil {
-		s.f.Close() // only read from
+		_ = s.f.Close() // only read from
 	}
 }
 
@@ -208,22 +208,17 @@ func (f facts) saveFailed(err error) error {
 // tempFiles returns the temporary files of fork children in the data directory,
 // with when they were last written to. Those named for serverPid are left out.
 func (b *bgsave) tempFiles(serverPid string) (map[string]time.Time, error) {
-	d, err := os.Open(b.facts.dir)
-	if err != nil {
-		return nil, dataDirError(err)
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
+	entries, err := os.ReadDir(b.facts.dir)
 	if err != nil {
 		return nil, dataDirError(err)
 	}
 	files := map[string]time.Time{}
-	for _, name := range names {
-		if !isChildTemp(name, serverPid) {
+	for _, entry := range entries {
+		if !isChildTemp(entry.Name(), serverPid) {
 			continue
 		}
-		if st, err := os.Stat(filepath.Join(b.facts.dir, name)); err == nil {
-			files[name] = st.ModTime()
+		if st, err := entry.Info(); err == nil { // else it is gone by now
+			files[entry.Name()] = st.ModTime()
 		}
 	}
 	return files, nil
@@ -273,7 +268,7 @@ func (f *finder) find(ctx context.Context) (*os.File, error) {
 		err = errNotSeen
 	}
 	if err != nil {
-		file.Close() // only read from
+		_ = file.Close() // only read from
 		return nil, err
 	}
 	return file, nil
@@ -382,7 +377,7 @@ func (f *finder) openRenamed() (*os.File, error) {
 		}
 	}
 	if err != nil {
-		file.Close() // only read from
+		_ = file.Close() // only read from
 		return nil, errNotSeen
 	}
 	return file, nil
@@ -402,6 +397,9 @@ func (f *finder) open(name string) (*os.File, error) {
 
 // dataDirError classifies an error of the server's data directory.
 func dataDirError(err error) error {
+	if err == nil {
+		return nil
+	}
 	hint := ""
 	if errors.Is(err, fs.ErrPermission) {
 		hint = hintUser

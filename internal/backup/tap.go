@@ -41,7 +41,7 @@ func (t *tap) Read(p []byte) (int, error) {
 			t.seen()
 		}
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
 		t.err = err
 	}
 	return n, err

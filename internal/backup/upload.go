@@ -32,9 +32,20 @@ type putResult struct {
 	err  error
 }
 
-// startUpload begins to store an object. Put runs in a goroutine of its own,
-// which ends with commit or abort.
-func startUpload(ctx context.Context, store Store, key string, timer *stallTimer) (*upload, error) {
+// hintedReader tells a store how much is to come at most, as far as known; S3
+// wants it cut into a limited number of parts.
+type hintedReader struct {
+	*io.PipeReader
+	hint int64 // bytes
+}
+
+// SizeHint is what internal/store asks for.
+func (r hintedReader) SizeHint() int64 { return r.hint }
+
+// startUpload begins to store an object of about estimate bytes before
+// compression. Put runs in a goroutine of its own, which ends with commit or
+// abort.
+func startUpload(ctx context.Context, store Store, key string, estimate int64, timer *stallTimer) (*upload, error) {
 	r, w := io.Pipe()
 	u := &upload{pipe: w, sum: sha256.New(), timer: timer, stored: make(chan putResult, 1)}
 	// The window and the single thread bound the memory. RDB data gains next to
@@ -51,7 +62,7 @@ func startUpload(ctx context.Context, store Store, key string, timer *stallTimer
 	ctx, u.cancel = context.WithCancel(ctx)
 	go func() {
 		defer u.cancel()
-		size, err := store.Put(ctx, key, r)
+		size, err := store.Put(ctx, key, hintedReader{r, estimate + estimate/4})
 		u.stored <- putResult{size, err}
 		if err == nil {
 			err = errors.New("the store did not read to the end")

@@ -183,7 +183,7 @@ type decompressor struct{ d *zstd.Decoder }
 
 func (d decompressor) Read(p []byte) (int, error) {
 	n, err := d.d.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
 		err = fmt.Errorf("%w: %w", errDecompress, err)
 	}
 	return n, err

@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -152,7 +153,8 @@ func routeAddr(v6 bool) (netip.Addr, error) {
 	if v6 {
 		network, to = "udp6", "[2001:db8::1]:9"
 	}
-	c, err := net.Dial(network, to)
+	var d net.Dialer
+	c, err := d.DialContext(context.Background(), network, to) // returns at once
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -328,12 +329,8 @@ func (j *Job) OK() (bool, string) {
 func (j *Job) detail() Detail {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	announced := make(map[string]string, len(j.announced))
-	for k, v := range j.announced {
-		announced[k] = v
-	}
 	return Detail{
-		Mode: j.opt.Mode, Address: j.own.Address, Source: j.own.Source, Announced: announced,
+		Mode: j.opt.Mode, Address: j.own.Address, Source: j.own.Source, Announced: maps.Clone(j.announced),
 		Waiting: j.waiting, Corrections: j.corrections, LastCorrection: j.last,
 	}
 }

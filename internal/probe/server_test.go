@@ -290,18 +290,14 @@ func TestServerMaxClients(t *testing.T) {
 
 func TestServerMisconf(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp(t.TempDir(), "gone")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := testenv.StartRedisIn(t, dir, "--save", "3600 1")
+	r := testenv.StartRedis(t, "--save", "3600 1")
 	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
 	choosy := quick()
 	choosy.UnreadyOnMisconf = true
 	strict := monitor(t, redis.Options{Addr: r.Addr}, choosy)
 	becomes(t, m, probe.Readiness, "ok: master")
 	// A file mode would not stop root, so the directory goes.
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(r.Dir); err != nil {
 		t.Fatal(err)
 	}
 	r.Do(t, "BGSAVE")

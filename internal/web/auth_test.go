@@ -153,11 +153,11 @@ func TestLimiter(t *testing.T) {
 		if got := take(); got != 3 {
 			t.Errorf("at first %d", got)
 		}
-		time.Sleep(2500 * time.Millisecond)
+		<-time.After(2500 * time.Millisecond)
 		if got := take(); got != 2 {
 			t.Errorf("after 2.5 s %d", got)
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if got := take(); got != 3 {
 			t.Errorf("after an hour %d", got)
 		}

@@ -3,8 +3,10 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 )
@@ -32,9 +34,7 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	if r.Status != nil {
 		paths["/status"] = readOnly(statusHandler(r.Status, log))
 	}
-	for path, h := range r.Probes {
-		paths[path] = h
-	}
+	maps.Copy(paths, r.Probes)
 	if r.Metrics != nil {
 		paths[r.MetricsPath] = r.Metrics
 	}
@@ -111,7 +111,7 @@ func recovered(log *slog.Logger, h http.Handler) http.Handler {
 			if v == nil {
 				return
 			}
-			if v == http.ErrAbortHandler {
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(v) // how a handler cuts a connection on purpose
 			}
 			log.Error("a handler panicked", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))

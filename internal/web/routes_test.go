@@ -96,7 +96,8 @@ func TestAbortedHandlerStaysAborted(t *testing.T) {
 	t.Parallel()
 	h := Routes{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}.Handler(slog.New(slog.DiscardHandler))
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
+		v := recover()
+		if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 			t.Errorf("recovered %v", v)
 		}
 	}()

@@ -38,7 +38,7 @@ func (p Problem) String() string {
 
 // Problems is an error: everything that is wrong with a configuration file, in
 // the order of its lines.
-type Problems []Problem
+type Problems []Problem //nolint:errname // a list, which is an error when it is not empty
 
 // Error returns one problem per line.
 func (ps Problems) Error() string {

@@ -125,13 +125,12 @@ func (p pod) ready() error {
 			return nil
 		}
 	}
-	why := ""
 	for _, c := range p.containers() {
 		if w := c.State.Waiting; w.Reason != "" && w.Reason != "PodInitializing" {
-			why += fmt.Sprintf("; %s waits: %s %s", c.Name, w.Reason, w.Message)
+			return fmt.Errorf("%s is not Ready: container %s waits: %s %s", p.Metadata.Name, c.Name, w.Reason, w.Message)
 		}
 	}
-	return fmt.Errorf("%s is not Ready%s", p.Metadata.Name, why)
+	return fmt.Errorf("%s is not Ready", p.Metadata.Name)
 }
 
 // containers returns the status of all containers, init containers first.

@@ -25,7 +25,7 @@ func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolume
 	if err := k.get(ctx, &nodes, "nodes"); err != nil {
 		return nil, err
 	}
-	v := &staticVolumes{id: k.namespace, class: k.namespace, dir: "/var/tmp/" + k.namespace, image: image}
+	v := &staticVolumes{id: k.namespace, class: k.namespace, dir: parent + "/" + k.namespace, image: image}
 	for _, n := range nodes.Items {
 		if !n.Spec.Unschedulable {
 			v.node = n.Metadata.Name
@@ -35,7 +35,7 @@ func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolume
 	if v.node == "" {
 		return nil, errors.New("the cluster has no node that takes pods")
 	}
-	if err := v.onNode(ctx, k, "mkdir -p /dir/0 /dir/1 && chown 999:999 /dir/0 /dir/1"); err != nil {
+	if err := v.onNode(ctx, k, "cd /node && mkdir -p {{ID}}/0 {{ID}}/1 && chown 999:999 {{ID}}/0 {{ID}}/1"); err != nil {
 		return v, err
 	}
 	text := `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: {{ID}}}, provisioner: kubernetes.io/no-provisioner, volumeBindingMode: WaitForFirstConsumer}`
@@ -62,11 +62,15 @@ spec:
 	return v, err
 }
 
-// onNode runs a script as root on the node, with the volumes' directory at /dir,
-// in a pod of a namespace of its own, for it needs what the one under test forbids.
+// parent is where the directories are made, on the node.
+const parent = "/var/tmp"
+
+// onNode runs a script as root on the node, with parent at /node, in a pod of a
+// namespace of its own, for it needs what the one under test forbids.
 func (v *staticVolumes) onNode(ctx context.Context, k *kube, script string) error {
 	namespace := v.id + "-node"
-	text := strings.NewReplacer("{{NS}}", namespace, "{{NODE}}", v.node, "{{IMAGE}}", v.image, "{{DIR}}", v.dir, "{{SCRIPT}}", script).Replace(`
+	text := strings.NewReplacer("{{NS}}", namespace, "{{NODE}}", v.node, "{{IMAGE}}", v.image, "{{PARENT}}", parent,
+		"{{SCRIPT}}", strings.ReplaceAll(script, "{{ID}}", v.id)).Replace(`
 {apiVersion: v1, kind: Namespace, metadata: {name: {{NS}}}}
 ---
 apiVersion: v1
@@ -81,9 +85,9 @@ spec:
     image: {{IMAGE}}
     command: [sh, -c, "{{SCRIPT}}"]
     securityContext: {runAsUser: 0}
-    volumeMounts: [{name: dir, mountPath: /dir}]
+    volumeMounts: [{name: node, mountPath: /node}]
   volumes:
-  - {name: dir, hostPath: {path: "{{DIR}}", type: DirectoryOrCreate}}
+  - {name: node, hostPath: {path: {{PARENT}}, type: Directory}}
 `)
 	if _, err := k.feed(ctx, text, "apply", "-f", "-"); err != nil {
 		return err
@@ -104,7 +108,7 @@ spec:
 // cleanUp removes volumes, class and directories. Nothing must use them any more.
 func (v *staticVolumes) cleanUp(ctx context.Context, k *kube) error {
 	_, err := k.feed(ctx, "", "delete", "--ignore-not-found", "pv/"+v.id+"-0", "pv/"+v.id+"-1", "storageclass/"+v.class)
-	if scriptErr := v.onNode(ctx, k, "rm -rf /dir/0 /dir/1"); err == nil {
+	if scriptErr := v.onNode(ctx, k, "rm -rf /node/{{ID}}"); err == nil {
 		err = scriptErr
 	}
 	return err

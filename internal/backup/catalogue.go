@@ -261,6 +261,9 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 			continue
 		}
 		m, err := c.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // deleted a moment ago
+		}
 		if err != nil {
 			if errors.Is(err, ErrNewerFormat) || status.HintOf(err) != "" {
 				return Manifest{}, err

@@ -7,14 +7,19 @@ import (
 	"os"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 // child watches the fork child of one save from the outside.
 type child struct {
 	gone chan struct{} // closed when it does not run any more, or is not to be learnt about
-	err  error         // why it is not to be learnt about; valid once gone
-	ok   bool          // the server's verdict: rdb_last_bgsave_status; valid once gone
+
+	// Valid once gone.
+	err   error     // why it is not to be learnt about
+	ok    bool      // the server's verdict: rdb_last_bgsave_status
+	runID string    // of the server then
+	ended time.Time // when that was seen
 }
 
 // watchChild asks the server from time to time whether the child of s still
@@ -33,12 +38,13 @@ func watchChild(ctx context.Context, redis Redis, s *save) *child {
 			if c.err = sleep(ctx, interval); c.err != nil {
 				return
 			}
-			in, err := askInfo(ctx, redis, "persistence")
+			in, server, err := askChild(ctx, redis)
 			switch {
 			case err == nil:
 				answered = time.Now()
 				if !s.running(in) {
 					c.ok = in.Get("rdb_last_bgsave_status") == "ok"
+					c.runID, c.ended = server.Get("run_id"), answered
 					return
 				}
 			case ctx.Err() != nil:
@@ -51,6 +57,18 @@ func watchChild(ctx context.Context, redis Redis, s *save) *child {
 		}
 	}()
 	return c
+}
+
+// askChild asks for the child's state and for who answers, in one exchange.
+func askChild(ctx context.Context, redis Redis) (persistence, server info.Info, err error) {
+	replies, err := pipeline(ctx, redis, []string{"INFO", "persistence"}, []string{"INFO", "server"})
+	if err != nil {
+		return info.Info{}, info.Info{}, err
+	}
+	if persistence, err = infoReply(replies[0]); err == nil {
+		server, err = infoReply(replies[1])
+	}
+	return persistence, server, err
 }
 
 // follower reads a file that a child still writes. It ends with io.EOF only when

@@ -122,7 +122,7 @@ type SlotRange struct {
 
 // Durations says where the time went, in seconds. Save and upload overlap.
 type Durations struct {
-	Save     float64 `json:"save_seconds"`      // the server's fork child, as seen by polling
+	Save     float64 `json:"save_seconds"`      // until the server's fork child was gone, as seen by polling
 	Upload   float64 `json:"upload_seconds"`    // first byte to object complete
 	ReadBack float64 `json:"read_back_seconds"` // stored object read and compared
 	Total    float64 `json:"total_seconds"`     // up to the writing of the manifest

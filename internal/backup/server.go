@@ -119,28 +119,37 @@ func (f facts) checkRole(want Role) error {
 	return nil
 }
 
-// rdbEstimate guesses the size of the next RDB in bytes. It is there to draw
-// progress and to refuse a save that would fill the disk, not to be right.
-func (f facts) rdbEstimate() int64 {
-	var last int64
-	if st, err := os.Stat(filepath.Join(f.dir, f.dbfilename)); err == nil {
-		last = st.Size()
+// lastDump returns the size of the server's dump in bytes, 0 when there is none.
+func (f facts) lastDump() int64 {
+	st, err := os.Stat(filepath.Join(f.dir, f.dbfilename))
+	if err != nil {
+		return 0
 	}
-	// The last file says nothing when it was written long ago by a server that
-	// was empty. An RDB is rarely smaller than half of what the data takes in
-	// memory.
-	dataset, _ := f.info.Int("used_memory_dataset")
-	return max(last, dataset/2)
+	return st.Size()
 }
 
-// checkSpaceFor refuses a save that is likely to fill the disk: it would fail,
-// and with save points set the server would then refuse writes.
-func (f facts) checkSpaceFor(estimate int64) error {
+// estimate guesses the size of the next RDB in bytes, to draw progress. The last
+// one says little when it was written long ago by a server that was empty.
+func (f facts) estimate() int64 {
+	dataset, _ := f.info.Int("used_memory_dataset")
+	return max(f.lastDump(), dataset/2)
+}
+
+// checkSpace refuses a save that is likely to fill the disk: it would fail, and
+// with save points set the server would then refuse writes. Where there is no
+// dump to go by it is content with little: data can compress well, and a refusal
+// that is wrong means no backup at all.
+func (f facts) checkSpace() error {
+	expected := f.lastDump()
+	if expected == 0 {
+		dataset, _ := f.info.Int("used_memory_dataset")
+		expected = dataset / 4
+	}
 	available, err := availableBytes(f.dir)
 	if err != nil {
 		return status.WithReason(status.ReasonFile, fmt.Errorf("free space of %s: %w", f.dir, err))
 	}
-	if need := estimate + estimate/5; available < need {
+	if need := expected + expected/5; available < need {
 		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file",
 			fmt.Errorf("%s has %s free, the save needs about %s", f.dir, formatBytes(available), formatBytes(need)))
 	}

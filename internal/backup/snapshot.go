@@ -132,8 +132,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if err := r.catalogue.reachable(ctx); err != nil {
 		return Manifest{}, err
 	}
-	estimate := r.facts.rdbEstimate()
-	s, err := r.save(ctx, estimate)
+	s, err := r.save(ctx)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -148,7 +147,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 		Server:        describeServer(r.opts.Pod, s, place),
 		Slots:         place.slots,
 	}
-	if err := r.store(ctx, s, estimate, &m); err != nil {
+	if err := r.store(ctx, s, &m); err != nil {
 		r.cleanUp(ctx, m.ID)
 		return Manifest{}, err
 	}
@@ -156,11 +155,11 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 }
 
 // save has the server save and returns the save with its file open.
-func (r *run) save(ctx context.Context, estimate int64) (*save, error) {
+func (r *run) save(ctx context.Context) (*save, error) {
 	const tries = 3
 	source := bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, log: r.log}
 	for try := 1; ; try++ {
-		s, err := source.start(ctx, estimate)
+		s, err := source.start(ctx)
 		if !errors.Is(err, errNotSeen) {
 			return s, err
 		}
@@ -173,7 +172,8 @@ func (r *run) save(ctx context.Context, estimate int64) (*save, error) {
 
 // store reads the save to its end, checks it, uploads it, reads that back and
 // publishes it. It completes m.
-func (r *run) store(ctx context.Context, s *save, estimate int64, m *Manifest) error {
+func (r *run) store(ctx context.Context, s *save, m *Manifest) error {
+	estimate := r.facts.estimate()
 	ctx, timer, stop := withStallTimer(ctx, r.opts.StallTimeout)
 	child := watchChild(ctx, r.redis, s)
 	defer func() {
@@ -197,11 +197,9 @@ func (r *run) store(ctx context.Context, s *save, estimate int64, m *Manifest) e
 		}
 		return err
 	}
-	saved := time.Now()
-
 	r.report.phase(PhaseUpload, 0)
 	if m.Object, err = up.commit(); err != nil {
-		return stalled(ctx, fmt.Errorf("upload: %w", err))
+		return stalled(ctx, err)
 	}
 	uploaded := time.Now()
 
@@ -213,7 +211,7 @@ func (r *run) store(ctx context.Context, s *save, estimate int64, m *Manifest) e
 
 	r.report.phase(PhasePublish, 0)
 	m.Durations = Durations{
-		Save:     seconds(saved.Sub(s.created)),
+		Save:     seconds(child.ended.Sub(s.created)),
 		Upload:   seconds(uploaded.Sub(s.created)),
 		ReadBack: seconds(readBack.Sub(uploaded)),
 		Total:    seconds(readBack.Sub(r.began)),
@@ -260,7 +258,7 @@ func (r *run) read(ctx context.Context, s *save, child *child, up *upload, timer
 	}
 	out := describeRDB(summary)
 	out.Size, out.SHA256 = plain.n, plain.sha256()
-	return out, r.confirm(ctx, s, summary)
+	return out, s.confirm(child, summary)
 }
 
 // cutOff explains a file that ends too early.
@@ -275,8 +273,11 @@ func (f facts) cutOff(child *child, n int64) error {
 }
 
 // confirm makes sure that an intact RDB is the one that was asked for.
-func (r *run) confirm(ctx context.Context, s *save, summary rdb.Summary) error {
+func (s *save) confirm(child *child, summary rdb.Summary) error {
 	const hint = "something else replaces the server's files, or writes to its data directory"
+	if child.runID != s.runID {
+		return status.WithReason(status.ReasonSave, errors.New("the server was restarted during the save"))
+	}
 	if text := summary.Aux["ctime"]; text != "" {
 		ctime, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || ctime < s.began.Unix()-1 { // one second: the child's clock is the coarse one
@@ -287,13 +288,6 @@ func (r *run) confirm(ctx context.Context, s *save, summary rdb.Summary) error {
 		if err := plausible(summary.Keys(), s.before, s.after); err != nil {
 			return status.WithHint(status.ReasonSave, hint, err)
 		}
-	}
-	in, err := askInfo(ctx, r.redis, "server")
-	if err != nil {
-		return err
-	}
-	if id := in.Get("run_id"); id != s.runID {
-		return status.WithReason(status.ReasonSave, errors.New("the server was restarted during the save"))
 	}
 	return nil
 }

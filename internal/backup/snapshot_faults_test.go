@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
@@ -365,24 +366,34 @@ func (*hangingStore) Put(ctx context.Context, _ string, _ io.Reader) (int64, err
 	return 0, ctx.Err()
 }
 
-// The disk is too small for a second dump.
+// Without a dump to go by, a quarter of the data's size in memory must fit.
 func TestCheckSpace(t *testing.T) {
-	f := facts{dir: t.TempDir()}
+	f := facts{dir: t.TempDir(), dbfilename: "dump.rdb"}
 	free, err := availableBytes(f.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.checkSpaceFor(free / 2); err != nil {
+	dataset := func(n int64) info.Info { return info.Parse("used_memory_dataset:" + strconv.FormatInt(n, 10)) }
+	f.info = dataset(3 * free)
+	if err := f.checkSpace(); err != nil {
 		t.Error(err)
 	}
-	err = f.checkSpaceFor(free)
+	f.info = dataset(4 * free)
+	err = f.checkSpace()
 	wantError(t, err, status.ReasonDiskFull, " free, the save needs about ")
 	if status.HintOf(err) == "" {
 		t.Error("no hint")
 	}
+	// A small dump says that the data compresses well.
+	if err := os.WriteFile(filepath.Join(f.dir, f.dbfilename), make([]byte, 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.checkSpace(); err != nil {
+		t.Error(err)
+	}
 }
 
-// On a real full disk the server is not asked to save.
+// With too little space the server is not asked to save.
 func TestSnapshotDiskFull(t *testing.T) {
 	r := testenv.StartRedis(t)
 	fillRandom(t, r, 100, 1000)

@@ -364,7 +364,7 @@ func TestSnapshotWrongDirectory(t *testing.T) {
 	}
 	const mount = "mount the volume with the server's data into the sidecar at the same path, or set backup.data-dir to where it is mounted"
 	_, err = newTestSnapshotter(t, r, s, dir("/nonexistent")).Snapshot(testContext(t), nil)
-	wantError(t, err, status.ReasonFile, "snapshot: data directory of the server: open /nonexistent: no such file or directory")
+	wantError(t, err, status.ReasonFile, "snapshot: data directory of the server: stat /nonexistent: no such file or directory")
 	if got := status.HintOf(err); got != mount {
 		t.Errorf("hint %q, want %q", got, mount)
 	}

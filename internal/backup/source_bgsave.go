@@ -72,7 +72,7 @@ func (s *save) close() {
 // start waits until no child of the server runs, has it save, and finds the file
 // of that save. The error is errNotSeen when it did not find it; the save may
 // then be over or not.
-func (b *bgsave) start(ctx context.Context, estimate int64) (*save, error) {
+func (b *bgsave) start(ctx context.Context) (*save, error) {
 	deadline := time.Now().Add(b.busyTimeout)
 	watch, err := watchDir(b.facts.dir)
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *bgsave) start(ctx context.Context, estimate int64) (*save, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := b.facts.checkSpaceFor(estimate); err != nil {
+		if err := b.facts.checkSpace(); err != nil {
 			return nil, err
 		}
 		old, err := b.tempFiles("")
@@ -276,14 +276,14 @@ func (f *finder) find(ctx context.Context) (*os.File, error) {
 
 func (f *finder) wait(ctx context.Context) (*os.File, error) {
 	const (
-		interval = time.Millisecond
 		eager    = 30 * time.Millisecond // so long nobody is asked: the child may only be starting
 		patience = 10 * time.Second      // for a child that runs and opens no file
 	)
+	interval := time.Millisecond
 	f.missed = map[string]bool{}
 	began := time.Now()
 	for over := false; ; {
-		file, err := f.look()
+		file, err := f.look(interval)
 		if file != nil || err != nil {
 			return file, err
 		}
@@ -295,6 +295,7 @@ func (f *finder) wait(ctx context.Context) (*os.File, error) {
 				fmt.Errorf("the server saves, but no file of it appears in %s", f.facts.dir))
 		}
 		if time.Since(began) > eager {
+			interval = 20 * time.Millisecond
 			in, err := askInfo(ctx, f.redis, "persistence")
 			if err != nil {
 				return nil, err
@@ -311,10 +312,10 @@ func (f *finder) wait(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// look takes what the directory shows now, waiting a moment for a first event.
-func (f *finder) look() (*os.File, error) {
+// look takes what the directory shows now, waiting up to d for a first event.
+func (f *finder) look(d time.Duration) (*os.File, error) {
 	if f.watch != nil {
-		events, err := f.watch.next(time.Millisecond)
+		events, err := f.watch.next(d)
 		if err != nil {
 			f.log.Debug("polling the data directory", "error", err)
 			f.watch = nil

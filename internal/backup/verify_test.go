@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
@@ -103,24 +106,37 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// A small object cannot make the reader take much memory or time.
+// Whatever the store returns: it is the snapshot, or damage is reported.
 func FuzzReadVerified(f *testing.F) {
-	r := testenv.StartRedis(f)
-	fillRandom(f, r, 5, 500)
-	r.Fill(f, "key", 50, 20)
-	s, root := dirStore(f)
-	sn := newTestSnapshotter(f, r, s)
-	m := mustSnapshot(f, sn)
-	good, err := os.ReadFile(filepath.Join(root, sn.Catalogue().ObjectKey(m)))
+	plain, err := os.ReadFile("testdata/dump.rdb") // of redis-server 7.0.15
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(good)
-	f.Add(good[:len(good)/2])
+	summary, err := rdb.Scan(bytes.NewReader(plain))
+	if err != nil {
+		f.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	stored := enc.EncodeAll(plain, nil)
+	m := testManifest(noon, 0)
+	m.RDB = describeRDB(summary)
+	m.RDB.Size, m.RDB.SHA256 = int64(len(plain)), hexSHA256(plain)
+	m.Object.Size, m.Object.SHA256 = int64(len(stored)), hexSHA256(stored)
+	if err := readVerified(context.Background(), m, bytes.NewReader(stored), io.Discard, nil); err != nil {
+		f.Fatal(err)
+	}
+
+	f.Add(stored)
+	f.Add(stored[:len(stored)/2])
+	f.Add(plain)
 	f.Add([]byte{})
+	f.Add(enc.EncodeAll(make([]byte, 1<<20), nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := readVerified(context.Background(), m, bytes.NewReader(b), io.Discard, nil)
-		if (err == nil) != bytes.Equal(b, good) {
+		if (err == nil) != bytes.Equal(b, stored) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}
 		if err != nil && status.ReasonOf(err) != status.ReasonCorrupt {

@@ -96,7 +96,7 @@ type Policy struct {
 	LoadingStuck     time.Duration // liveness: this long LOADING without a byte is death
 	MaxMisses        int           // readiness: so many unanswered seconds (looks) in a row
 	BusyGrace        time.Duration // readiness: BUSY may last this long
-	MaxLag           time.Duration // readiness of a replica: its link may be down or mute this long
+	MaxLag           time.Duration // readiness of a replica: its link may be down this long
 	AllowStale       bool          // readiness of a replica: however long the link is down
 	UnreadyOnMisconf bool          // readiness of a master: not while writes are refused with MISCONF
 }
@@ -108,7 +108,7 @@ func DefaultPolicy() Policy {
 		LoadingStuck: 300 * time.Second,
 		MaxMisses:    2,
 		BusyGrace:    2 * time.Second,
-		MaxLag:       30 * time.Second,
+		MaxLag:       10 * time.Second,
 	}
 }
 
@@ -258,11 +258,15 @@ func replicaReadiness(o Observation, p Policy) Verdict {
 		return no(ReasonFirstSync, "waiting for the first copy of the master's data")
 	case !o.LinkUp && o.LinkDown > p.MaxLag && !p.AllowStale:
 		return no(ReasonLinkDown, "the link to the master is down for %s, more than %s", seconds(o.LinkDown), seconds(p.MaxLag))
-	case o.LinkUp && o.LinkMute > p.MaxLag && !p.AllowStale:
-		return no(ReasonLinkDown, "the master is silent for %s, more than %s", seconds(o.LinkMute), seconds(p.MaxLag))
+	case o.LinkUp && o.LinkMute > muteLimit(p) && !p.AllowStale:
+		return no(ReasonLinkDown, "the master is silent for %s, more than %s", seconds(o.LinkMute), seconds(muteLimit(p)))
 	}
 	return Verdict{OK: true}
 }
+
+// muteLimit is how long a master may say nothing over a link that is up. An idle
+// one speaks every repl-ping-replica-period, 10 s by default.
+func muteLimit(p Policy) time.Duration { return max(p.MaxLag, 30*time.Second) }
 
 // readyVerdict words a yes, with what a person should know nevertheless.
 func readyVerdict(o Observation, p Policy) Verdict {

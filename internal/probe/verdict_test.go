@@ -293,20 +293,24 @@ func TestJudge(t *testing.T) {
 		},
 		"later full sync serves old data": {
 			o:    with(replica(), fullSync, linkDown(5*time.Second), func(o *Observation) { o.HasData = true }),
-			want: [3]string{started, alive, "ok: replica, the link to the master is down for 5 s, allowed are 30 s"},
+			want: [3]string{started, alive, "ok: replica, the link to the master is down for 5 s, allowed are 10 s"},
 		},
 		"link down for a moment": {
-			o:    with(replica(), linkDown(30*time.Second)),
-			want: [3]string{started, alive, "ok: replica, the link to the master is down for 30 s, allowed are 30 s"},
+			o:    with(replica(), linkDown(10*time.Second)),
+			want: [3]string{started, alive, "ok: replica, the link to the master is down for 10 s, allowed are 10 s"},
 		},
 		"link down for longer": {
-			o:    with(replica(), linkDown(31*time.Second)),
-			want: [3]string{started, alive, "not ready: the link to the master is down for 31 s, more than 30 s"},
+			o:    with(replica(), linkDown(11*time.Second)),
+			want: [3]string{started, alive, "not ready: the link to the master is down for 11 s, more than 10 s"},
 		},
 		"link down, stale data allowed": {
 			o:      with(replica(), linkDown(time.Hour)),
 			policy: allowStale,
 			want:   [3]string{started, alive, "ok: replica, serving stale data: the link to the master is down for 3600 s"},
+		},
+		"link up, master idle": {
+			o:    with(replica(), func(o *Observation) { o.LinkMute = 30 * time.Second }),
+			want: [3]string{started, alive, "ok: replica, in touch with its master"},
 		},
 		"link up, master silent": {
 			o:    with(replica(), func(o *Observation) { o.LinkMute = 31 * time.Second }),

@@ -139,8 +139,13 @@ func TestReplicaGetsANewAddress(t *testing.T) {
 	replicaAt(t, master, "127.0.0.2")
 	before := infoOf(t, master, "stats")
 
+	// The user of docs/announce.md.
+	replica.Do(t, "ACL", "SETUSER", "sidecar", "on", ">pw", "+info", "+role", "+config|get", "+config|set", "+client|kill", "+client|setname")
+	c := redis.New(redis.Options{Addr: replica.Addr, Name: "announce", Credentials: func() (string, string, error) { return "sidecar", "pw", nil }})
+	t.Cleanup(func() { _ = c.Close() })
+
 	start := time.Now()
-	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
+	j := run(t, c, Options{Address: "127.0.0.3"})
 	replicaAt(t, master, "127.0.0.3")
 	t.Logf("the master lists the new address after %s", time.Since(start).Round(time.Millisecond))
 	rep := j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")

@@ -374,7 +374,9 @@ func TestServerFirstFullSync(t *testing.T) {
 func TestServerCluster(t *testing.T) {
 	t.Parallel()
 	r := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "500")
-	m := monitor(t, redis.Options{Addr: r.Addr}, quick())
+	// The user of docs/probes.md.
+	r.Do(t, "ACL", "SETUSER", "sidecar", "on", ">pw", "+ping", "+info", "+cluster|info", "+client|setname")
+	m := monitor(t, redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return "sidecar", "pw", nil }}, quick())
 	becomes(t, m, probe.Readiness, "ok: master; the cluster is not formed yet")
 	r.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	becomes(t, m, probe.Readiness, "ok: master, cluster ok")

@@ -353,8 +353,8 @@ func TestSnapshotStoreHangs(t *testing.T) {
 	fillRandom(t, r, 100, 1000)
 	inner, _ := dirStore(t)
 	s := &hangingStore{Store: inner}
-	_, err := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.StallTimeout = 300 * time.Millisecond }).Snapshot(testContext(t), nil)
-	wantError(t, err, status.ReasonStoreUnreachable, "snapshot: the store took or sent nothing for 300ms")
+	_, err := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.StallTimeout = 1500 * time.Millisecond }).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreUnreachable, "snapshot: the store took or sent nothing for 1.5s")
 	wantKeys(t, inner)
 }
 

@@ -77,8 +77,7 @@ patches:
     - {op: replace, path: /stringData/auth.conf, value: "requirepass {{PASSWORD}}\nmasterauth {{PASSWORD}}\n"}
 - target: {kind: Secret, name: redis-backup}
   patch: |
-    - {op: replace, path: /stringData/AWS_ACCESS_KEY_ID, value: "{{ACCESS_KEY}}"}
-    - {op: replace, path: /stringData/AWS_SECRET_ACCESS_KEY, value: "{{SECRET_KEY}}"}
+    - {op: replace, path: /stringData/credentials, value: "[default]\naws_access_key_id = {{ACCESS_KEY}}\naws_secret_access_key = {{SECRET_KEY}}\n"}
 `
 
 // storeURL returns the bucket's URL as seen from endpoint's side.

@@ -10,7 +10,7 @@ FUZZTIME ?= 1m
 COUNT    ?= 5
 
 # The race detector needs a C compiler; the servers come from Debian.
-SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools
+SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools zstd:zstd
 COMPILER := cc:gcc cc:libc6-dev
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole job on this machine: Redis, an S3 server, the sidecar
-	@test/tools/apt.sh $(SERVERS)
+	@test/tools/apt.sh redis-server:redis-server
 	@test/tools/go.sh $(VERSITYGW)
 	@$(MAKE) --no-print-directory build
 	@go run ./test/demo
@@ -32,10 +32,10 @@ build: ## bin/redis-sidecar, as it is released: static, small
 test: ## all tests with the race detector; installs the servers they need
 	@test/tools/apt.sh $(SERVERS) $(COMPILER)
 	@test/tools/go.sh $(VERSITYGW)
-	CGO_ENABLED=1 go run ./test/skips -race -count 1 -p 2 -timeout 9m ./...
+	CGO_ENABLED=1 go run ./test/skips -- -race -count 1 -p 2 -timeout 9m ./...
 
 race: test ## all tests COUNT times over (5), in random order, to find rare races
-	CGO_ENABLED=1 go run ./test/skips -race -p 2 -timeout 60m -count $(COUNT) -shuffle on ./...
+	CGO_ENABLED=1 go run ./test/skips -- -race -p 2 -timeout 60m -count $(COUNT) -shuffle on ./...
 
 lint: ## formatting, vet, linters, go.mod, what the linker keeps, generated docs, shell scripts
 	@test/tools/go.sh $(GOLANGCI_LINT)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
@@ -46,7 +47,7 @@ func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
 	}
 	l := &loaded{Settings: s, log: newLogger(e, s.Log), rest: rest}
 	for _, w := range s.Warnings {
-		l.log.Warn(w)
+		l.log.Warn("settings", "warning", w)
 	}
 	return l, nil
 }
@@ -170,8 +171,8 @@ func (l *loaded) openCatalogue(ctx context.Context, e *env) (*backup.Catalogue, 
 }
 
 func (e *env) getenv(name string) string {
-	for i := len(e.environ) - 1; i >= 0; i-- {
-		if k, v, _ := strings.Cut(e.environ[i], "="); k == name {
+	for _, kv := range slices.Backward(e.environ) {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
 			return v
 		}
 	}

@@ -43,7 +43,7 @@ func (p *progressLine) show(phase, text string) {
 	}
 	p.phase, p.at = phase, now
 	if !p.e.terminal {
-		p.log.Info(p.what, "phase", phase, "progress", text, "elapsed", time.Since(p.start).Round(time.Second).String())
+		p.log.Info("progress", "of", p.what, "phase", phase, "done", text, "elapsed", time.Since(p.start).Round(time.Second).String())
 		return
 	}
 	line := fmt.Sprintf("%s: %s %s", p.what, phase, text)

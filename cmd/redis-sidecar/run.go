@@ -37,7 +37,7 @@ func agentCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			a, err := newAgent(ctx, e, l)
+			a, err := newAgent(e, l)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ type agent struct {
 	server  *web.Server
 }
 
-func newAgent(ctx context.Context, e *env, l *loaded) (*agent, error) {
+func newAgent(e *env, l *loaded) (*agent, error) {
 	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry()}
 	a.metrics.MustRegister(a.board.Collector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 
@@ -160,7 +160,12 @@ func (a *agent) addBackup(e *env) error {
 
 func (a *agent) addProbes(announced func() (bool, string)) *probe.Monitor {
 	rep := a.board.Register(status.Probe, probe.Reasons()...)
-	m := probe.NewMonitor(a.client("probe"), probe.Options{
+	// Whether the server is late is the monitor's to judge, not the connection's.
+	o := a.l.redisOptions("redis-sidecar:probe")
+	o.Timeout = probe.AskTimeout
+	client := redis.New(o)
+	a.clients = append(a.clients, client)
+	m := probe.NewMonitor(client, probe.Options{
 		Interval: a.l.Probe.Interval, Policy: a.l.probePolicy(), AnnounceOK: announced, Fresh: a.fresh,
 	}, rep)
 	a.metrics.MustRegister(probe.NewCollector(m))
@@ -196,7 +201,7 @@ func (a *agent) status() any {
 // run runs all jobs until a signal. The web side starts first and ends last, so
 // that what the others do can be seen to the end.
 func (a *agent) run(ctx context.Context, hurry <-chan struct{}) error {
-	addrs, err := a.server.Listen()
+	addrs, err := a.server.Listen(ctx)
 	if err != nil {
 		return err
 	}

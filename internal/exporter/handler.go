@@ -22,10 +22,11 @@ const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // the request's header names, or e's own, whatever the server does.
 func NewHandler(e *Exporter, others prometheus.Gatherer) http.Handler {
 	opts := promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog:      slog.NewLogLogger(e.report.Logger().Handler(), slog.LevelError),
+		ErrorHandling:      promhttp.ContinueOnError,
+		DisableCompression: true, // see compressed
+		ErrorLog:           slog.NewLogLogger(e.report.Logger().Handler(), slog.LevelError),
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), budget(r.Header.Get(timeoutHeader), e.timeout))
 		defer cancel()
 		families := e.Scrape(ctx)
@@ -33,7 +34,7 @@ func NewHandler(e *Exporter, others prometheus.Gatherer) http.Handler {
 			more, err := others.Gather()
 			return merge(families, more), err
 		}), opts).ServeHTTP(w, r)
-	})
+	}))
 }
 
 type gatherer func() ([]*dto.MetricFamily, error)

@@ -66,7 +66,32 @@ type conn struct {
 // Write sends a request, which opens a new allowance for the reply.
 func (c *conn) Write(p []byte) (int, error) {
 	c.got = 0
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil && !c.begun {
+		if alert := c.alert(); alert != nil {
+			return n, alert
+		}
+	}
+	return n, err
+}
+
+// alert returns the TLS alert that waits to be read, or nil. With TLS 1.3 the
+// client's handshake is over before the server refuses its certificate: the
+// server sends the alert and hangs up, and a write may see the end before a read
+// sees the reason.
+func (c *conn) alert() error {
+	if _, ok := c.Conn.(*tls.Conn); !ok {
+		return nil
+	}
+	const patience = 100 * time.Millisecond
+	if c.SetReadDeadline(time.Now().Add(patience)) != nil {
+		return nil
+	}
+	var b [1]byte
+	if _, err := c.Conn.Read(b[:]); isAlert(err) {
+		return err
+	}
+	return nil
 }
 
 // Read returns what the server sent.

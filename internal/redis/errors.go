@@ -120,7 +120,6 @@ func connReason(err error) (status.Reason, string) {
 	var (
 		dns      *net.DNSError
 		record   tls.RecordHeaderError
-		alert    tls.AlertError
 		verify   *tls.CertificateVerificationError
 		unknown  x509.UnknownAuthorityError
 		hostname x509.HostnameError
@@ -135,7 +134,7 @@ func connReason(err error) (status.Reason, string) {
 		return status.ReasonTLS, "check redis.tls.*"
 	case errors.As(err, &record):
 		return status.ReasonTLS, "the server does not speak TLS on this port: use redis:// instead of rediss://"
-	case errors.As(err, &alert), errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &hostname):
+	case isAlert(err), errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &hostname):
 		return status.ReasonTLS, "check redis.tls.ca-file, redis.tls.server-name and the certificates"
 	case errors.As(err, &dns):
 		return status.ReasonUnreachable, "the name does not resolve: check redis.addr"
@@ -160,6 +159,13 @@ func connReason(err error) (status.Reason, string) {
 		return status.ReasonUnreachable, ""
 	}
 	return status.ReasonProtocol, "what listens there does not speak the Redis protocol"
+}
+
+// isAlert tells whether the server ended the handshake with a TLS alert. Over
+// TCP package tls reports one as a net.OpError.
+func isAlert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
 }
 
 // unexpected is the error for a reply of another type than the command has.

@@ -92,11 +92,12 @@ type Backup struct {
 
 // Probe has the limits of the verdicts.
 type Probe struct {
-	Interval        time.Duration
-	LivenessTimeout time.Duration
-	LoadingTimeout  time.Duration
-	MaxLag          time.Duration
-	AllowStale      bool
+	Interval         time.Duration
+	LivenessTimeout  time.Duration
+	LoadingTimeout   time.Duration
+	MaxLag           time.Duration
+	AllowStale       bool
+	UnreadyOnMisconf bool
 }
 
 // Restore steers the restore command.

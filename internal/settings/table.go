@@ -209,6 +209,11 @@ func table() []entry {
 			value: boolean(func(s *Settings) *bool { return &s.Probe.AllowStale }),
 			help:  "A replica without its master stays ready and serves what it has.",
 		},
+		{
+			name: "probe.unready-on-misconf", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Probe.UnreadyOnMisconf }),
+			help:  "A master that refuses writes because its last save failed (MISCONF) is not ready. Reads still work there.",
+		},
 
 		{
 			name: "restore.from", def: "latest",

@@ -93,11 +93,11 @@ func New(o Options, h http.Handler, log *slog.Logger) (*Server, error) {
 
 // Listen takes all addresses, or none, and returns them with the ports that they
 // got. What it took, Run gives back.
-func (s *Server) Listen() ([]string, error) {
+func (s *Server) Listen(ctx context.Context) ([]string, error) {
 	lc := net.ListenConfig{KeepAlive: keepAlivePeriod}
 	var got []string
 	for _, addr := range s.opt.Addresses {
-		l, err := lc.Listen(context.Background(), "tcp", addr)
+		l, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
 			for _, l := range s.listeners {
 				_ = l.Close()

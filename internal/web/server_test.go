@@ -23,7 +23,7 @@ func serve(t *testing.T, o Options, h http.Handler, log *slog.Logger) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs, err := s.Listen()
+	addrs, err := s.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestListenErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = s.Listen()
+			_, err = s.Listen(t.Context())
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got %v, want %s", err, tt.want)
 			}
@@ -139,7 +139,7 @@ func TestGracefulShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs, err := s.Listen()
+	addrs, err := s.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs, err := s.Listen()
+	addrs, err := s.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ type agent struct {
 	url  string
 	cmd  *exec.Cmd
 	log  string
-	done chan error
+	done chan struct{} // closed after its end
 }
 
 // start runs the agent with settings as flags; env is added to its environment.
@@ -71,7 +71,7 @@ func spawn(t *testing.T, env []string, flags ...string) *agent {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	a := &agent{url: "http://127.0.0.1:" + strconv.Itoa(port), log: log.Name(), done: make(chan error, 1)}
+	a := &agent{url: "http://127.0.0.1:" + strconv.Itoa(port), log: log.Name(), done: make(chan struct{})}
 	args := append([]string{"run", "--web.listen-address=127.0.0.1:" + strconv.Itoa(port), "--announce.address=127.0.0.1", "--pod.name=redis-0"}, flags...)
 	a.cmd = exec.Command(binary, args...)
 	a.cmd.Env = append(os.Environ(), env...)
@@ -80,7 +80,7 @@ func spawn(t *testing.T, env []string, flags ...string) *agent {
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { a.done <- a.cmd.Wait(); close(a.done) }()
+	go func() { _ = a.cmd.Wait(); close(a.done) }()
 	t.Cleanup(func() {
 		_ = a.cmd.Process.Kill()
 		<-a.done
@@ -105,8 +105,8 @@ func (a *agent) eventually(t *testing.T, timeout time.Duration, check func() err
 	t.Helper()
 	testenv.Eventually(t, timeout, func() error {
 		select {
-		case err := <-a.done:
-			t.Fatalf("the agent ended: %v", err)
+		case <-a.done:
+			t.Fatalf("the agent ended: %v", a.cmd.ProcessState)
 		default:
 		}
 		return check()

@@ -133,7 +133,11 @@ func TestStoreTrouble(t *testing.T) {
 		mend   func(*testing.T, *testenv.S3)
 	}{
 		"unreachable": {"store_unreachable",
-			func(t *testing.T, s *testenv.S3) []string { s.CreateBucket(t, "backups"); s.Stop(t); return s.Environ() },
+			func(t *testing.T, s *testenv.S3) []string {
+				s.CreateBucket(t, "backups")
+				s.Stop(t)
+				return s.Environ()
+			},
 			func(t *testing.T, s *testenv.S3) { s.Start(t) }},
 		"no bucket": {"store_missing",
 			func(_ *testing.T, s *testenv.S3) []string { return s.Environ() },

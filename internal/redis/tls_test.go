@@ -1,0 +1,92 @@
+package redis_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+// certificate writes a self-signed certificate for 127.0.0.1 that is its own
+// authority, and its key.
+func certificate(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestTLS(t *testing.T) {
+	cert, key := certificate(t, "server")
+	other, otherKey := certificate(t, "other")
+	port := strconv.Itoa(testenv.FreePort(t))
+	testenv.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "yes")
+
+	for name, tc := range map[string]struct {
+		files  redis.TLSFiles
+		reason status.Reason
+		text   string
+	}{
+		"good":                  {redis.TLSFiles{CA: cert, Cert: cert, Key: key}, "", ""},
+		"not verified":          {redis.TLSFiles{InsecureSkipVerify: true, Cert: cert, Key: key}, "", ""},
+		"unknown authority":     {redis.TLSFiles{CA: other, Cert: cert, Key: key}, status.ReasonTLS, "certificate"},
+		"wrong name":            {redis.TLSFiles{CA: cert, Cert: cert, Key: key, ServerName: "redis.example.com"}, status.ReasonTLS, "redis.example.com"},
+		"no client certificate": {redis.TLSFiles{CA: cert}, status.ReasonTLS, "certificate required"},
+		"foreign certificate":   {redis.TLSFiles{CA: cert, Cert: other, Key: otherKey}, status.ReasonTLS, "remote error"},
+		"no such file":          {redis.TLSFiles{CA: filepath.Join(t.TempDir(), "absent")}, status.ReasonTLS, "absent"},
+		"not a certificate":     {redis.TLSFiles{CA: key}, status.ReasonTLS, "holds no certificate"},
+		"half a pair":           {redis.TLSFiles{CA: cert, Cert: cert}, status.ReasonTLS, "both a certificate and a key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, redis.Options{Addr: "127.0.0.1:" + port, TLS: func() (*tls.Config, error) { return tc.files.Config() }, Timeout: 2 * time.Second})
+			_, err := c.Do(t.Context(), "PING")
+			if tc.reason == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if status.ReasonOf(err) != tc.reason || !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("reason %q, want %q and %q: %v", status.ReasonOf(err), tc.reason, tc.text, err)
+			}
+		})
+	}
+}

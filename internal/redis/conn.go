@@ -84,14 +84,13 @@ func (c *conn) alert() error {
 		return nil
 	}
 	const patience = 100 * time.Millisecond
-	if c.SetReadDeadline(time.Now().Add(patience)) != nil {
+	_ = c.SetReadDeadline(time.Now().Add(patience)) // at worst there is no time at all
+	var b [1]byte
+	_, err := c.Conn.Read(b[:])
+	if !isAlert(err) {
 		return nil
 	}
-	var b [1]byte
-	if _, err := c.Conn.Read(b[:]); isAlert(err) {
-		return err
-	}
-	return nil
+	return err
 }
 
 // Read returns what the server sent.

@@ -108,7 +108,7 @@ func firstEnv(getenv func(string) string, names ...string) (name, value string) 
 
 func newTransport(u URL, stall time.Duration) (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: u.InsecureSkipVerify} //nolint:gosec // only when the URL says so
-	if u.CAFile != "" && !strings.HasPrefix(u.Endpoint, "http://") { // reading the system's own set takes 4 MB
+	if u.CAFile != "" && !strings.HasPrefix(u.Endpoint, "http://") {                              // reading the system's own set takes 4 MB
 		pem, err := os.ReadFile(u.CAFile)
 		if err != nil {
 			return nil, status.WithHint(status.ReasonFile, "check ca-file in the store's URL, or AWS_CA_BUNDLE", fmt.Errorf("certificate authorities of the store: %w", err))

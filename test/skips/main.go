@@ -1,6 +1,6 @@
 // Command skips runs go test and lets no test be skipped in silence.
 //
-//	go run ./test/skips [-allow file] [go test's flags] [packages]
+//	go run ./test/skips [-allow file] -- [go test's flags] [packages]
 //
 // It prints what go test would print. A skipped test that the file does not list
 // fails the run, as a failed test does, and so does a run without any test.
@@ -23,7 +23,7 @@ import (
 func main() {
 	allow := flag.String("allow", "test/skips/allowed.txt", "`file` of the tests that may be skipped")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./test/skips [-allow file] [--] [go test's flags] [packages]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./test/skips [-allow file] -- [go test's flags] [packages]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -121,11 +122,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if r.facts, err = learn(ctx, r.redis, r.opts.DataDir); err != nil {
 		return Manifest{}, err
 	}
-	if err := r.facts.checkRole(r.opts.Role); err != nil {
-		return Manifest{}, err
-	}
-	place, err := learnCluster(ctx, r.redis, r.facts.info)
-	if err != nil {
+	if _, err := r.admit(ctx, r.facts.info); err != nil {
 		return Manifest{}, err
 	}
 	// A store that is not there is better noticed before the server forks.
@@ -137,6 +134,12 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 		return Manifest{}, err
 	}
 	defer s.close()
+	// The wait for other children may have been long: what was the master may
+	// have lost its role, or its slots.
+	place, err := r.admit(ctx, s.info)
+	if err != nil {
+		return Manifest{}, err
+	}
 	m := Manifest{
 		FormatVersion: FormatVersion,
 		ID:            NewID(s.created, r.opts.Pod),
@@ -152,6 +155,15 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 		return Manifest{}, err
 	}
 	return m, nil
+}
+
+// admit makes sure that in, the server's INFO, is that of a server to take
+// snapshots of, and returns its place in a cluster.
+func (r *run) admit(ctx context.Context, in info.Info) (clusterPlace, error) {
+	if err := checkRole(in, r.opts.Role); err != nil {
+		return clusterPlace{}, err
+	}
+	return learnCluster(ctx, r.redis, in)
 }
 
 // save has the server save and returns the save with its file open.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,42 @@ func TestTrapDisklessSync(t *testing.T) {
 
 	if m := mustSnapshot(t, newTestSnapshotter(t, r, s)); m.RDB.Keys != 400 {
 		t.Errorf("%d keys", m.RDB.Keys)
+	}
+}
+
+// waitingRedis calls act once, when the server is first asked whether it is busy:
+// after its role was found to be the right one, before its save.
+type waitingRedis struct {
+	*redis.Client
+	act func()
+}
+
+func (r *waitingRedis) Do(ctx context.Context, args ...string) (any, error) {
+	if act := r.act; act != nil && len(args) == 2 && args[1] == "persistence" {
+		r.act = nil
+		act()
+	}
+	return r.Client.Do(ctx, args...)
+}
+
+// A master that becomes the replica of somebody else while the snapshot waits for
+// its turn has somebody else's data soon, or none: that must not become the
+// latest.
+func TestTrapRoleLostWhileWaiting(t *testing.T) {
+	for role, want := range map[Role]string{
+		RoleMaster: "no snapshot is taken of this server: it is a replica",
+		RoleAny:    "this replica is not connected to its master",
+	} {
+		t.Run(string(role), func(t *testing.T) {
+			r := testenv.StartRedis(t)
+			s, _ := dirStore(t)
+			q := &waitingRedis{Client: r.Client(t), act: func() { r.Do(t, "REPLICAOF", "127.0.0.1", "1") }}
+			m, err := newSnapshotterFor(t, q, s, func(o *SnapshotOptions) { o.Role = role }).Snapshot(testContext(t), nil)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("snapshot %s of a %s, %v, want an error: %s", m.ID, m.Server.Role, err, want)
+			}
+			wantKeys(t, s)
+		})
 	}
 }
 

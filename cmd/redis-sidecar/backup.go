@@ -288,6 +288,9 @@ func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry bool
 	if n := len(gone.Orphans); n > 0 {
 		fmt.Fprintf(e.stdout, "%s what %s left behind\n", verb, plural(n, "abandoned upload"))
 	}
+	if n := len(gone.Ahead); n > 0 {
+		fmt.Fprintf(e.stdout, "kept %s dated in the future, the first is %s: a clock was wrong, and restore takes it for the latest\n", plural(n, "snapshot"), gone.Ahead[0])
+	}
 	if gone.Spared != "" {
 		fmt.Fprintf(e.stdout, "kept %s: no newer snapshot holds keys\n", gone.Spared)
 	}

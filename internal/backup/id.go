@@ -1,10 +1,9 @@
 package backup
 
 import (
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -13,18 +12,28 @@ import (
 const idTimeLayout = "20060102T150405Z"
 
 const (
-	maxPodInID = 63 // a DNS label
-	randomInID = 6  // base32 digits: 30 bits, for two attempts of one pod in one second
+	maxPodInID   = 63 // a DNS label
+	suffixInID   = 6  // base32 digits: what follows
+	fractionInID = 10 // bits: of the second, about a millisecond
+	randomInID   = 20 // bits: for two attempts of one pod in one millisecond
 )
 
+// idDigits are in the order of their bytes, as those of RFC 4648 are not.
+const idDigits = "0123456789abcdefghijklmnopqrstuv"
+
 // NewID returns the id of a snapshot of pod created at t:
-// 20261123T061530Z-redis-0-k3x5qa. Ids sort by time and never repeat. What a
-// file name should not hold is replaced in pod; an empty pod becomes "redis".
+// 20261123T061530Z-redis-0-k3x5qa. Ids sort by time, those of one pod to the
+// millisecond, and never repeat. What a file name should not hold is replaced in
+// pod; an empty pod becomes "redis".
 func NewID(t time.Time, pod string) string {
-	var random [4]byte
-	rand.Read(random[:]) // never fails, see crypto/rand
-	suffix := strings.ToLower(base32.StdEncoding.EncodeToString(random[:]))[:randomInID]
-	return t.UTC().Format(idTimeLayout) + "-" + cleanPod(pod) + "-" + suffix
+	bits := uint32(int64(t.Nanosecond())<<fractionInID/int64(time.Second)) << randomInID
+	bits |= rand.Uint32() >> (32 - randomInID)
+	var suffix [suffixInID]byte
+	for i := len(suffix) - 1; i >= 0; i-- {
+		suffix[i] = idDigits[bits&31]
+		bits >>= 5
+	}
+	return t.UTC().Format(idTimeLayout) + "-" + cleanPod(pod) + "-" + string(suffix[:])
 }
 
 func cleanPod(pod string) string {
@@ -50,7 +59,7 @@ func cleanPod(pod string) string {
 // and whole seconds.
 func IDTime(id string) (time.Time, error) {
 	stamp, rest, ok := strings.Cut(id, "-")
-	if !ok || len(rest) < 1+1+randomInID || len(rest) > maxPodInID+1+randomInID {
+	if !ok || len(rest) < 1+1+suffixInID || len(rest) > maxPodInID+1+suffixInID {
 		return time.Time{}, fmt.Errorf("%.120q is not a snapshot id", id)
 	}
 	for _, r := range rest {

@@ -18,7 +18,7 @@ func TestNewID(t *testing.T) {
 	}
 	for _, tt := range tests {
 		id := NewID(at, tt.pod)
-		if !strings.HasPrefix(id, tt.want) || len(id) != len(tt.want)+randomInID {
+		if !strings.HasPrefix(id, tt.want) || len(id) != len(tt.want)+suffixInID {
 			t.Errorf("NewID(%q) = %s, want %s and 6 letters", tt.pod, id, tt.want)
 		}
 		got, err := IDTime(id)
@@ -38,6 +38,20 @@ func TestNewID(t *testing.T) {
 			t.Errorf("%s sorts before its time: %v", id, err)
 		}
 		last = at
+	}
+}
+
+// Two snapshots within a second: the later one is the latest, and the one that
+// the retention keeps.
+func TestNewIDSortsWithinASecond(t *testing.T) {
+	at := time.Date(2026, 11, 23, 7, 15, 30, 0, time.UTC)
+	last := ""
+	for at := at; at.Second() == 30; at = at.Add(2 * time.Millisecond) {
+		id := NewID(at, "redis-0")
+		if id <= last {
+			t.Fatalf("%s of %s does not come after %s", id, at.Format(time.StampMilli), last)
+		}
+		last = id
 	}
 }
 

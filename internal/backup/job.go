@@ -312,6 +312,8 @@ func (j *Job) snapshot(ctx context.Context) error {
 	switch {
 	case err != nil:
 		j.rep.Warn(status.ReasonOf(err), message+"; but: "+err.Error())
+	case len(pruned.Ahead) > 0:
+		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
 	case pruned.Spared != "":
 		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds keys, so the retention keeps "+pruned.Spared)
 	default:

@@ -428,6 +428,20 @@ func TestJobWarnsOfEmptySnapshots(t *testing.T) {
 	})
 }
 
+func TestJobWarnsOfSnapshotsOfTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newTestJob(t, "@hourly", func(o *Options) { o.KeepLast = 2 })
+		future := testManifest(j.start.AddDate(1, 0, 0), 100)
+		putSnapshot(t, newTestCatalogue(t, j.store), future)
+		j.run()
+		j.at(5*time.Hour + time.Second)
+		j.wantState(status.Warning, status.ReasonRetention, "; but 1 snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is "+future.ID)
+		if d := j.report().Detail.(Detail); d.Count != 3 {
+			t.Errorf("%d snapshots", d.Count)
+		}
+	})
+}
+
 // A stop in the middle of a snapshot ends at once and is no failure.
 func TestJobStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -174,6 +174,9 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 	if err := r.checkReadable(m); err != nil {
 		return RestoreResult{}, err
 	}
+	if m.CreatedAt.After(time.Now().Add(clockSlack)) {
+		r.log.Warn("the snapshot is dated in the future: a clock is or was wrong, and others may hold newer data", "snapshot", m.ID, "hint", "see backup list, and name one by its id")
+	}
 	result := RestoreResult{
 		ID: m.ID, CreatedAt: m.CreatedAt, Keys: m.RDB.Keys, Expiring: m.RDB.Expires,
 		Bytes: m.RDB.Size, Stored: m.Object.Size,

@@ -24,6 +24,27 @@ type Pruned struct {
 	// Spared is a snapshot beyond keepLast that stays because every newer one is
 	// empty or damaged. "" when there was no need.
 	Spared string
+
+	// Ahead are the snapshots of the future, newest first. They stay and do not
+	// count: a clock was wrong, and what was taken since must not go in their
+	// place.
+	Ahead []string
+}
+
+// clockSlack is how far two clocks may be apart before a snapshot counts as one
+// of the future.
+const clockSlack = 5 * time.Minute
+
+// ahead returns how many of ids, newest first, are of the future.
+func ahead(ids []string, now time.Time) int {
+	n := slices.IndexFunc(ids, func(id string) bool {
+		at, _ := IDTime(id) // only valid ones are listed
+		return !at.After(now.Add(clockSlack))
+	})
+	if n < 0 {
+		return len(ids)
+	}
+	return n
 }
 
 // Prune deletes all but the keepLast newest snapshots, and what was left behind
@@ -47,11 +68,12 @@ func (c *Catalogue) prune(ctx context.Context, keepLast int, dryRun bool) (Prune
 	if err != nil {
 		return Pruned{}, err
 	}
-	var p Pruned
+	n := ahead(ids, time.Now())
+	p := Pruned{Ahead: ids[:n]}
 	var old []string
-	if keepLast > 0 && len(ids) > keepLast {
-		kept := ids[:keepLast]
-		old = slices.Clone(ids[keepLast:])
+	if present := ids[n:]; keepLast > 0 && len(present) > keepLast {
+		kept := present[:keepLast]
+		old = slices.Clone(present[keepLast:])
 		if p.Spared, err = c.spare(ctx, kept, old); err != nil {
 			return Pruned{}, err
 		}

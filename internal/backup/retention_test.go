@@ -91,6 +91,32 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// A clock that was wrong has left snapshots of the future. Those taken since must
+// not be deleted in their place.
+func TestPruneAfterAWrongClock(t *testing.T) {
+	s, _ := dirStore(t)
+	c := newTestCatalogue(t, s)
+	var want, future []string
+	for i := range 3 {
+		m := testManifest(time.Now().AddDate(10, 0, -i), 1)
+		putSnapshot(t, c, m)
+		future = append(future, m.ID)
+	}
+	want = append(want, future...)
+	want = append(want, putDaily(t, c, 1, 1, 1, 1)[:2]...)
+	p, err := c.Prune(testContext(t), 2, false)
+	if err != nil || p.Kept != 5 || len(p.Deleted) != 2 {
+		t.Errorf("Prune = %+v, %v", p, err)
+	}
+	if diff := cmp.Diff(future, p.Ahead); diff != "" {
+		t.Errorf("ahead (-want +got):\n%s", diff)
+	}
+	left, err := c.IDs(testContext(t))
+	if diff := cmp.Diff(want, left); err != nil || diff != "" {
+		t.Errorf("left, %v (-want +got):\n%s", err, diff)
+	}
+}
+
 var ignoreEmpty = cmp.FilterValues(func(a, b []string) bool { return len(a)+len(b) == 0 }, cmp.Ignore())
 
 func TestPruneSweepsOldUploads(t *testing.T) {

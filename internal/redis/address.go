@@ -48,8 +48,11 @@ func ParseAddress(raw string) (Address, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
+		if strings.Contains(rest, "@") { // the error may quote a part of the password
+			return Address{}, errors.New("user and password of a URL must be percent-encoded: %40 for @, %2F for /, %25 for %")
+		}
 		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the URL, which may hold a password
+			err = ue.Err // without the URL, which stands beside it
 		}
 		return Address{}, err
 	}
@@ -69,6 +72,9 @@ func ParseAddress(raw string) (Address, error) {
 func hostPort(s string) (string, error) {
 	if s == "" {
 		return "localhost:6379", nil
+	}
+	if strings.Contains(s, "@") { // and do not repeat it
+		return "", errors.New("user and password need a scheme: redis://user:password@host:port")
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {

@@ -31,6 +31,10 @@ func TestParseAddress(t *testing.T) {
 }
 
 func TestParseAddressErrors(t *testing.T) {
+	const (
+		escapeAll  = "user and password of a URL must be percent-encoded: %40 for @, %2F for /, %25 for %"
+		needScheme = "user and password need a scheme: redis://user:password@host:port"
+	)
 	for raw, want := range map[string]string{
 		"":                           "the address is empty",
 		"http://localhost:6379":      `unknown scheme "http": use redis://, rediss:// or unix://`,
@@ -39,8 +43,14 @@ func TestParseAddressErrors(t *testing.T) {
 		"localhost:redis":            `port "redis" is not a number from 1 to 65535`,
 		"a:b:c":                      `"a:b:c" is not host:port`,
 		"redis://u:hush@h:99999":     `port "99999" is not a number from 1 to 65535`,
-		"redis://u:hu%zzsh@host":     `invalid URL escape "%zz"`,
-		"redis://u:hush@host name:1": `invalid character " " in host name`,
+		"redis://u:hu%zzsh@host":     escapeAll,
+		"redis://u:hush/1@host:1":    escapeAll,
+		"redis://u:hush%zz@host":     escapeAll,
+		"redis://u:hush@host name:1": escapeAll,
+		"redis://host name:1":        `invalid character " " in host name`,
+		"u:hush@host:1":              needScheme,
+		"hush@host:1":                needScheme,
+		"hush@host":                  needScheme,
 	} {
 		_, err := redis.ParseAddress(raw)
 		if err == nil || err.Error() != want {

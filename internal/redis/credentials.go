@@ -14,11 +14,12 @@ import (
 // maxSecretFile bounds what is read as a password file.
 const maxSecretFile = 1 << 20
 
-// PasswordFromFile reads a password for the server at addr. The file holds the
-// password as plain text, of which one line end is cut, or, as redis_exporter
-// has it, a JSON object from address ("redis://host:6379") to password. Errors
-// never repeat the content.
-func PasswordFromFile(path, addr string) (string, error) {
+// PasswordFromFile reads the password of a user, "" for the default one, of the
+// server at addr. The file holds the password as plain text, of which one line
+// end is cut, or, as redis_exporter has it, a JSON object from address
+// ("redis://host:6379", "redis://user@host:6379") to password. Errors never
+// repeat the content.
+func PasswordFromFile(path, addr, user string) (string, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return "", err
@@ -45,14 +46,23 @@ func PasswordFromFile(path, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	anybody, found := "", false
 	for key, password := range byAddr {
-		// The user may stand in the key or not, as with redis_exporter.
-		if got, err := ParseAddress(key); err == nil && got.Addr == want.Addr && got.TLS == want.TLS &&
-			(got.User == want.User || got.User == "") {
+		got, err := ParseAddress(key)
+		if err != nil || got.Addr != want.Addr || got.TLS != want.TLS {
+			continue
+		}
+		switch got.User {
+		case user:
 			return password, nil
+		case "": // good for every user that has no entry
+			anybody, found = password, true
 		}
 	}
-	return "", fmt.Errorf("%s has no password for %s", path, want.Addr)
+	if !found {
+		return "", fmt.Errorf("%s has no password for %s", path, want.Addr)
+	}
+	return anybody, nil
 }
 
 // TLSFiles name what TLS towards the server needs.

@@ -28,7 +28,7 @@ func TestPasswordFromFile(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tc.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got, err := redis.PasswordFromFile(path, "redis://h:6379")
+			got, err := redis.PasswordFromFile(path, "redis://h:6379", "")
 			if got != tc.want || (err == nil) != (tc.err == "") || (err != nil && !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("%q, %v", got, err)
 			}
@@ -37,7 +37,31 @@ func TestPasswordFromFile(t *testing.T) {
 			}
 		})
 	}
-	if _, err := redis.PasswordFromFile(filepath.Join(t.TempDir(), "absent"), "h:1"); !os.IsNotExist(err) {
+	if _, err := redis.PasswordFromFile(filepath.Join(t.TempDir(), "absent"), "h:1", ""); !os.IsNotExist(err) {
 		t.Errorf("absent file: %v", err)
+	}
+}
+
+// redis_exporter puts the user into the key, whether it stands in the address or
+// is a setting of its own.
+func TestPasswordFromFileByUser(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pw")
+	text := `{"redis://h:6379":"nobody's","redis://u@h:6379":"u's","redis://v:@h:6379":"v's","rediss://u@h:6379":"over TLS"}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // maps have no order
+		for _, tc := range []struct{ addr, user, want string }{
+			{"redis://h:6379", "", "nobody's"},
+			{"redis://h:6379", "u", "u's"},
+			{"redis://u@h:6379", "u", "u's"},
+			{"h:6379", "v", "v's"},
+			{"h", "w", "nobody's"},
+			{"rediss://h:6379", "u", "over TLS"},
+		} {
+			if got, err := redis.PasswordFromFile(path, tc.addr, tc.user); got != tc.want || err != nil {
+				t.Fatalf("%s as %q: %q, %v; want %q", tc.addr, tc.user, got, err, tc.want)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
@@ -86,6 +87,9 @@ func suggestion(name string) string {
 	names := make([]string, 0, 12)
 	for _, c := range commands() {
 		names = append(names, c.name)
+		if group, _, ok := strings.Cut(c.name, " "); ok && !slices.Contains(names, group) {
+			names = append(names, group)
+		}
 	}
 	if n := settings.Nearest(name, names); n != "" {
 		return "did you mean " + n + "? redis-sidecar help lists every command"

@@ -30,12 +30,9 @@ type loaded struct {
 
 // load reads the settings for a command, whose own flags extra adds.
 func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
-	s, rest, err := settings.Load(settings.Input{Args: args, Environ: e.environ, Extra: extra, Checks: checks()})
+	s, rest, err := settings.Load(settings.Input{Args: args, Environ: e.environ, Extra: extra, Checks: checks(), Together: together})
 	if err != nil {
 		return nil, err
-	}
-	if err := announce.Validate(announce.Mode(s.Announce.Mode), s.Announce.Address); err != nil {
-		return nil, settings.Problems{{Name: "announce.address", Value: s.Announce.Address, What: err.Error(), Hint: status.HintOf(err)}}
 	}
 	if s.Pod.Name == "" {
 		if s.Pod.Name, err = os.Hostname(); err != nil {
@@ -61,7 +58,6 @@ func checks() map[string]func(string) error {
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
-		"config.path":      readable,
 		"restore.dir": func(v string) error {
 			if !filepath.IsAbs(v) {
 				return hint{"is not an absolute path", "for example /data"}
@@ -71,14 +67,19 @@ func checks() map[string]func(string) error {
 	}
 }
 
-// readable refuses a file that cannot be read now. What it says is another
-// matter: the job reports that, and goes on.
-func readable(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return hint{"cannot be read: " + strings.TrimPrefix(err.Error(), "open "+path+": "), "is it mounted, and readable for this user?"}
+// together are the rules of other packages for several settings at once.
+func together(s *settings.Settings) settings.Problems {
+	if announce.Mode(s.Announce.Mode) != announce.Cluster {
+		return nil // alone it was checked
 	}
-	return f.Close()
+	err := announce.Validate(announce.Cluster, s.Announce.Address)
+	if err == nil {
+		return nil
+	}
+	return settings.Problems{{
+		Name: "announce.address", Value: s.Announce.Address, What: err.Error(),
+		Hint: "an IP address, or none: then it is the pod's own",
+	}}
 }
 
 // hint is an error with a hint as package settings looks for it.
@@ -136,7 +137,7 @@ func (l *loaded) redisOptions(name string) redis.Options {
 		o.Credentials = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil }
 	case l.Redis.PasswordFile != "":
 		o.Credentials = func() (string, string, error) {
-			password, err := redis.PasswordFromFile(l.Redis.PasswordFile, l.Redis.Addr)
+			password, err := redis.PasswordFromFile(l.Redis.PasswordFile, l.Redis.Addr, user)
 			if err != nil {
 				return "", "", redis.CredentialsError(err)
 			}

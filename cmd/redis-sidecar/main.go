@@ -109,10 +109,15 @@ func run(ctx context.Context, e *env, args []string) int {
 		return exitOK
 	}
 	fmt.Fprintf(e.stderr, "redis-sidecar: %v\n", err)
-	if hint := status.HintOf(err); hint != "" {
+	code := exitCode(err)
+	hint := status.HintOf(err)
+	if _, own := errors.AsType[settings.Problems](err); hint == "" && code == exitUsage && !own {
+		hint = "redis-sidecar " + cmd.name + " --help shows the arguments and flags"
+	}
+	if hint != "" {
 		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
 	}
-	return exitCode(err)
+	return code
 }
 
 // exitError is an error with an exit code of its own.

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,8 +18,12 @@ type Input struct {
 	Args    []string // after the command's name
 	Environ []string // as os.Environ
 	// Checks are further rules for the text of a setting, by name, which need
-	// knowledge of other packages: an address, a schedule, a store.
+	// knowledge of other packages: an address, a schedule, a store. An error may
+	// have a method Hint; without one the hint of the table stands.
 	Checks map[string]func(text string) error
+	// Together returns what is wrong with settings that are good one by one. May
+	// be nil.
+	Together func(*Settings) Problems
 	// Extra adds the command's own flags, which are not settings.
 	Extra func(*flag.FlagSet)
 }
@@ -163,7 +168,7 @@ func (l *loader) flagProblem(fs *flag.FlagSet, arg string, err error, names []st
 	if fs.Lookup(name) != nil {
 		p.What, p.Hint = "needs a value", "--"+name+"=VALUE"
 		if !strings.HasPrefix(err.Error(), "flag needs an argument") {
-			p.What, p.Hint = "the value is not valid", ""
+			p.What, p.Hint = "the value is not valid", "--help says what it may be"
 		}
 	}
 	l.problem(p)
@@ -225,7 +230,7 @@ func (l *loader) parse() {
 		shown := g.text
 		if e.value.kind == secretKind {
 			shown = Secret(g.text).String()
-		} else if strings.Contains(shown, "://") {
+		} else if e.value.kind == addressKind || strings.Contains(shown, "://") {
 			shown = RedactURL(shown)
 		}
 		err, hint := error(nil), e.value.hint
@@ -233,7 +238,7 @@ func (l *loader) parse() {
 			err = e.value.set(l.s, g.text)
 		}
 		if check := l.in.Checks[e.name]; err == nil && check != nil && g.text != "" {
-			err, hint = check(g.text), ""
+			err = check(g.text)
 			if h, ok := err.(interface{ Hint() string }); ok {
 				hint = h.Hint()
 			}
@@ -265,6 +270,14 @@ func (l *loader) together() {
 	if s.Log.Format == "txt" {
 		s.Log.Format = "text"
 	}
+	if l.in.Together != nil {
+		for _, p := range l.in.Together(s) {
+			if !l.blamed(p.Name) {
+				p.Source = cmp.Or(p.Source, l.given[p.Name].source)
+				l.problem(p)
+			}
+		}
+	}
 }
 
 // Effective returns what every setting came to and where from, in the order of
@@ -293,8 +306,9 @@ const unknownSetting = "unknown setting"
 
 // kinds that are looked at by name.
 const (
-	boolKind   = "true | false"
-	secretKind = "secret"
+	boolKind    = "true | false"
+	secretKind  = "secret"
+	addressKind = "address"
 )
 
 func lineSource(path string, line int) string { return fmt.Sprintf("%s:%d", path, line) }

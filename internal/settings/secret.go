@@ -38,10 +38,14 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText returns the placeholder, for JSON and others.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// RedactURL replaces the password of a URL, if there is one.
+// RedactURL replaces the password of a URL, if there is one. Without a scheme
+// all that stands before a host is taken for one.
 func RedactURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
+		if before, host, ok := cutLast(raw, "@"); ok && before != "" {
+			return redacted + "@" + host
+		}
 		return raw
 	}
 	userinfo, host, ok := cutLast(rest, "@")

@@ -134,6 +134,23 @@ type hinted struct{ what, hint string }
 func (h hinted) Error() string { return h.what }
 func (h hinted) Hint() string  { return h.hint }
 
+func TestListenAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		":9121":                "",
+		"127.0.0.1:0, [::1]:1": "",
+		",":                    "names no address",
+		"9121":                 `"9121" is not host:port`,
+		":1,host":              `"host" is not host:port`,
+		":99999":               `":99999" has no port from 0 to 65535`,
+		":http":                `":http" has no port from 0 to 65535`,
+	} {
+		_, _, err := settings.Load(settings.Input{Args: []string{"--web.listen-address=" + text}})
+		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestUnreadableYAML(t *testing.T) {
 	for text, want := range map[string]string{
 		"a: b: c": "is not YAML: mapping values are not allowed in this context",
@@ -159,7 +176,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	var b strings.Builder
 	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "password", s.Redis.Password, "all", s.Redis.Password)
 	shown := fmt.Sprintf("%v %+v %#v %s %q %x %d", s.Redis.Password, s.Redis.Password, s.Redis.Password, s.Redis.Password, s.Redis.Password, s.Redis.Password, s.Redis.Password) +
-		string(asJSON) + b.String() + fmt.Sprintf("%v", s.Effective()) + settings.RedactURL("redis://:a@hush@h")
+		string(asJSON) + b.String() + fmt.Sprintf("%v", s.Effective()) + settings.RedactURL("redis://:a@hush@h") + settings.RedactURL("hush@h")
 	if strings.Contains(shown, "hush") || strings.Contains(shown, "68757368") {
 		t.Errorf("a secret shows: %s", shown)
 	}

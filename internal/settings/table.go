@@ -37,9 +37,10 @@ func table() []entry {
 	return []entry{
 		{
 			name: "redis.addr", def: "redis://localhost:6379",
-			value: str(func(s *Settings) *string { return &s.Redis.Addr }),
-			help:  "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port.",
-			env:   []string{"REDIS_ADDR"},
+			value: address(func(s *Settings) *string { return &s.Redis.Addr }).
+				withHint("for example redis://127.0.0.1:6379, rediss://redis.example:6380 or unix:///run/redis.sock"),
+			help: "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port.",
+			env:  []string{"REDIS_ADDR"},
 		},
 		{
 			name:  "redis.user",
@@ -98,13 +99,13 @@ func table() []entry {
 		{
 			name: "redis.config-command", def: "CONFIG",
 			value: str(func(s *Settings) *string { return &s.Redis.ConfigCommand }),
-			help:  "Name of the CONFIG command where rename-command changed it.",
+			help:  "Name of the CONFIG command where rename-command changed it. - says that there is none: metrics then do without, and the other jobs say what they lack.",
 			env:   []string{"REDIS_EXPORTER_CONFIG_COMMAND"}, flags: []string{"config-command"},
 		},
 
 		{
 			name: "web.listen-address", def: ":9121",
-			value: list(func(s *Settings) *[]string { return &s.Web.ListenAddress }),
+			value: listenAddresses(func(s *Settings) *[]string { return &s.Web.ListenAddress }),
 			help:  "Addresses for metrics, probes and status.",
 			env:   []string{"REDIS_EXPORTER_WEB_LISTEN_ADDRESS"},
 		},
@@ -127,9 +128,10 @@ func table() []entry {
 			help:  "Which announced address is kept true: replica-announce-ip, cluster-announce-ip, or the one that fits the server (auto).",
 		},
 		{
-			name:  "announce.address",
-			value: str(func(s *Settings) *string { return &s.Announce.Address }),
-			help:  "Address to announce. Empty: pod.ip, else the address of the network interface.",
+			name: "announce.address",
+			value: str(func(s *Settings) *string { return &s.Announce.Address }).
+				withHint("an IP address such as 10.0.0.7 or, outside a cluster, a host name"),
+			help: "Address to announce. Empty: pod.ip, else the address of the network interface.",
 		},
 		{
 			name: "announce.interval", def: "5s",
@@ -139,7 +141,7 @@ func table() []entry {
 
 		{
 			name:  "config.path",
-			value: str(func(s *Settings) *string { return &s.Config.Path }),
+			value: file(func(s *Settings) *string { return &s.Config.Path }),
 			help:  "The redis.conf that redis-server was started with, as mounted here. Its changes are applied to the running server. Empty: off.",
 		},
 		{
@@ -154,9 +156,10 @@ func table() []entry {
 			help:  "Where snapshots live: s3://bucket/prefix?endpoint=URL&region=NAME, or file:///directory. Keys come from the usual AWS variables and files.",
 		},
 		{
-			name:  "backup.schedule",
-			value: str(func(s *Settings) *string { return &s.Backup.Schedule }),
-			help:  "When snapshots are taken: five cron fields in UTC, with CRON_TZ=Zone before them in that zone, or @every 6h, @hourly, @daily. Empty: off.",
+			name: "backup.schedule",
+			value: str(func(s *Settings) *string { return &s.Backup.Schedule }).
+				withHint("for example 0 */6 * * *, CRON_TZ=Europe/Berlin 30 3 * * *, @every 6h or @daily"),
+			help: "When snapshots are taken: five cron fields in UTC, with CRON_TZ=Zone before them in that zone, or @every 6h, @hourly, @daily. Empty: off.",
 		},
 		{
 			name:  "backup.instance",

@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -25,6 +26,19 @@ func str(field func(*Settings) *string) value {
 		set:  func(s *Settings, text string) error { *field(s) = text; return nil },
 		get:  func(s *Settings) string { return *field(s) },
 	}
+}
+
+// withHint says what would be right where a rule of another package applies.
+func (v value) withHint(hint string) value {
+	v.hint = hint
+	return v
+}
+
+// address is a string that may hold a password before an @.
+func address(field func(*Settings) *string) value {
+	v := str(field)
+	v.kind = addressKind
+	return v
 }
 
 func oneOf(field func(*Settings) *string, choices ...string) value {
@@ -139,15 +153,28 @@ func duration(field func(*Settings) *time.Duration, low, high time.Duration) val
 	}
 }
 
-func list(field func(*Settings) *[]string) value {
+// listenAddresses are host:port or :port, at least one.
+func listenAddresses(field func(*Settings) *[]string) value {
 	return value{
 		kind: "list, by commas",
+		hint: "host:port or :port, such as :9121 or 127.0.0.1:9121, several separated by commas",
 		set: func(s *Settings, text string) error {
 			var out []string
 			for part := range strings.SplitSeq(text, ",") {
-				if part = strings.TrimSpace(part); part != "" {
-					out = append(out, part)
+				if part = strings.TrimSpace(part); part == "" {
+					continue
 				}
+				_, port, err := net.SplitHostPort(part)
+				if err != nil {
+					return fmt.Errorf("%q is not host:port", part)
+				}
+				if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+					return fmt.Errorf("%q has no port from 0 to 65535", part)
+				}
+				out = append(out, part)
+			}
+			if len(out) == 0 {
+				return errors.New("names no address")
 			}
 			*field(s) = out
 			return nil

@@ -38,6 +38,7 @@ const (
 	refusedRetry  = time.Minute            // after NOPERM or an unknown command
 	relinkPoll    = 200 * time.Millisecond // while a replica's link comes back
 	relinkTimeout = 10 * time.Second       // after which a link that did not is a failure
+	relinkRest    = time.Minute            // after a cut: two that fight over the address must not keep a link down
 	repairWindow  = 30 * time.Second       // for which a wrong address makes the pod unready
 )
 
@@ -69,7 +70,8 @@ type Job struct {
 	find   finder
 	rep    *status.Reporter
 
-	relink relink // only used by Run
+	relink  relink    // only used by Run
+	lastCut time.Time // of a link; likewise
 
 	mu            sync.Mutex
 	own           Own
@@ -151,13 +153,7 @@ func (j *Job) Run(ctx context.Context) error {
 			return nil
 		}
 		j.rep.Ran(time.Since(start))
-		next := j.opt.Interval
-		switch {
-		case isRefused(err):
-			next = max(next, refusedRetry)
-		case !j.relink.killedAt.IsZero():
-			next = min(next, relinkPoll)
-		}
+		next := j.pause(err)
 		j.rep.NextRun(time.Now().Add(next))
 		j.rep.Detail(j.detail())
 		if err != nil {
@@ -167,6 +163,17 @@ func (j *Job) Run(ctx context.Context) error {
 		}
 		timer.Reset(next)
 	}
+}
+
+// pause returns how long to wait after a tick that ended with err.
+func (j *Job) pause(err error) time.Duration {
+	switch {
+	case isRefused(err):
+		return max(j.opt.Interval, refusedRetry)
+	case !j.relink.killedAt.IsZero() && time.Since(j.relink.killedAt) <= relinkTimeout:
+		return min(j.opt.Interval, relinkPoll)
+	}
+	return j.opt.Interval
 }
 
 // tick compares once, corrects, and says what holds now.
@@ -205,10 +212,11 @@ func (j *Job) tick(ctx context.Context) (string, error) {
 	case j.leaveName(param, present, own):
 		message = fmt.Sprintf("%s is the name %s and stays so; own address is %s (%s)", param, present, own.Address, own.Source)
 	default:
+		// Before the answer, which may be lost.
+		j.relink = relink{pending: param == replicaParam && st.replica}
 		if err := j.correct(ctx, param, present, own.Address); err != nil {
 			return "", err
 		}
-		j.relink = relink{pending: param == replicaParam && st.replica}
 	}
 	j.settle("")
 	if param == clusterParam && !st.cluster {
@@ -284,11 +292,15 @@ func (j *Job) remakeLink(ctx context.Context, st state, message string) (string,
 		// The handshake is still to come and will carry the new address.
 		j.relink = relink{}
 		return message, nil
+	case link == linkUp && !j.lastCut.IsZero() && time.Since(j.lastCut) < relinkRest:
+		waiting = "the link to the master was re-made less than a minute ago, and is not cut again before"
+		return message + "; " + waiting, nil
 	case link == linkUp:
 		if _, err := j.do(ctx, "CLIENT", "KILL", "TYPE", "master"); err != nil {
 			return "", fmt.Errorf("re-make the link to the master, so that it learns the new address: %w", err)
 		}
 		j.relink.killedAt = time.Now()
+		j.lastCut = j.relink.killedAt
 		waiting = "the link to the master is being re-made"
 		return message + "; " + waiting, nil
 	case cut && time.Since(j.relink.killedAt) > relinkTimeout:

@@ -479,3 +479,74 @@ func TestReadBack(t *testing.T) {
 		t.Errorf("got %v %q", ok, why)
 	}
 }
+
+// Two that do not agree on the address, the sidecar and an operator, must not
+// cost the replica its link every few seconds.
+func TestTheLinkIsCutSeldom(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port))
+	replicaAt(t, master, "127.0.0.1")
+	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
+	replicaAt(t, master, "127.0.0.3")
+	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")
+
+	for range 3 {
+		replica.Do(t, "CONFIG", "SET", replicaParam, "127.0.0.4")
+		rep := j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting); the link to the master was re-made less than a minute ago, and is not cut again before")
+		if rep.Detail.(Detail).Waiting == "" {
+			t.Error("the status page does not say what is waited for")
+		}
+	}
+	if got := infoOf(t, replica, "commandstats").Get("cmdstat_client|kill"); !strings.HasPrefix(got, "calls=1,") {
+		t.Errorf("CLIENT KILL: %s, want one call", got)
+	}
+}
+
+// deaf loses the first answer to CONFIG GET of one parameter.
+type deaf struct {
+	Server
+	once *sync.Once
+}
+
+func (d deaf) Do(ctx context.Context, args ...string) (any, error) {
+	v, err := d.Server.Do(ctx, args...)
+	if args[0] == "CONFIG" && args[1] == "GET" {
+		d.once.Do(func() { v, err = nil, status.WithReason(status.ReasonTimeout, errors.New("no answer")) })
+	}
+	return v, err
+}
+
+// An address that was set, and whose answer was lost, has to reach the master too.
+func TestTheMasterLearnsWhatWasNotReadBack(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port))
+	replicaAt(t, master, "127.0.0.1")
+	run(t, deaf{replica.Client(t), new(sync.Once)}, Options{Address: "127.0.0.3"})
+	replicaAt(t, master, "127.0.0.3")
+}
+
+func TestPause(t *testing.T) {
+	j := New(nil, Options{Interval: 5 * time.Second}, status.NewBoard(slog.New(slog.DiscardHandler), nil).Register(status.Announce))
+	refused := status.WithReason(status.ReasonNoPerm, errors.New("NOPERM"))
+	for _, tc := range []struct {
+		name string
+		cut  time.Duration // how long ago; 0: not
+		err  error
+		want time.Duration
+	}{
+		{"as a rule", 0, nil, 5 * time.Second},
+		{"refused", 0, refused, time.Minute},
+		{"link is being made", time.Second, nil, relinkPoll},
+		{"link does not come back", relinkTimeout + time.Second, errors.New("no link"), 5 * time.Second},
+	} {
+		j.relink = relink{}
+		if tc.cut > 0 {
+			j.relink.killedAt = time.Now().Add(-tc.cut)
+		}
+		if got := j.pause(tc.err); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}

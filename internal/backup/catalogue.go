@@ -243,7 +243,7 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 	case what == "latest":
 	case timeErr == nil:
 	case idErr == nil:
-		return c.Get(ctx, what)
+		return c.chosen(ctx, what)
 	default:
 		return Manifest{}, status.WithHint(status.ReasonFile, `give "latest", an id as backup list shows it, or a time such as 2026-11-23T06:15:30Z`,
 			fmt.Errorf("%w: %.120q is neither \"latest\" nor an id nor a time", ErrNotFound, what))
@@ -260,15 +260,12 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 		if what != "latest" && at.After(notAfter) {
 			continue
 		}
-		m, err := c.Get(ctx, id)
+		m, err := c.chosen(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			continue // deleted a moment ago
 		}
 		if err != nil {
-			if errors.Is(err, ErrNewerFormat) || status.HintOf(err) != "" {
-				return Manifest{}, err
-			}
-			return Manifest{}, status.WithHint(status.ReasonOf(err), "name another snapshot by its id, or delete this one: see backup list", err)
+			return Manifest{}, err
 		}
 		if what != "latest" && m.CreatedAt.After(notAfter) {
 			continue
@@ -276,6 +273,15 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 		return m, nil
 	}
 	return Manifest{}, fmt.Errorf("%w: none is as old as %s, the oldest is %s", ErrNotFound, what, ids[len(ids)-1])
+}
+
+// chosen is Get, with what to do about a manifest that is damaged.
+func (c *Catalogue) chosen(ctx context.Context, id string) (Manifest, error) {
+	m, err := c.Get(ctx, id)
+	if status.ReasonOf(err) == status.ReasonCorrupt && status.HintOf(err) == "" {
+		err = status.WithHint(status.ReasonCorrupt, "name another snapshot by its id, or delete this one: see backup list", err)
+	}
+	return m, err
 }
 
 // Open opens a snapshot's data as stored, see Object. The size is that of the
@@ -312,7 +318,7 @@ func (c *Catalogue) deleteObjects(ctx context.Context, id string) error {
 		return nil
 	})
 	for _, key := range keys {
-		err = errors.Join(err, c.store.Delete(ctx, key))
+		err = joined(err, c.store.Delete(ctx, key))
 	}
 	if err != nil {
 		return fmt.Errorf("delete snapshot %s: %w", id, err)

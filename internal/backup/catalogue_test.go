@@ -155,13 +155,15 @@ func TestCatalogueDamagedManifest(t *testing.T) {
 			put(t, s, c.manifestKey(bad), `{"format_version": 1, "id":`)
 			put(t, s, c.manifestKey(wrong), string(goldenManifest(t)))
 
-			_, err := c.Find(ctx, "latest")
-			wantError(t, err, status.ReasonCorrupt, "snapshot "+bad+": manifest: not a manifest: unexpected end of JSON input")
-			if got, want := status.HintOf(err), "name another snapshot by its id, or delete this one: see backup list"; got != want {
-				t.Errorf("hint %q, want %q", got, want)
+			for _, what := range []string{"latest", bad} {
+				_, err := c.Find(ctx, what)
+				wantError(t, err, status.ReasonCorrupt, "snapshot "+bad+": manifest: not a manifest: unexpected end of JSON input")
+				if got, want := status.HintOf(err), "name another snapshot by its id, or delete this one: see backup list"; got != want {
+					t.Errorf("hint %q, want %q", got, want)
+				}
 			}
 			put(t, s, c.manifestKey(newer), `{"format_version": 7}`)
-			_, err = c.Find(ctx, "latest")
+			_, err := c.Find(ctx, "latest")
 			if !errors.Is(err, ErrNewerFormat) || status.HintOf(err) != hintUpgrade {
 				t.Errorf("Find(latest): %v (hint: %s)", err, status.HintOf(err))
 			}

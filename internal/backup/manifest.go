@@ -200,12 +200,8 @@ func (m Manifest) Encode() ([]byte, error) {
 
 // validate names every missing or contradictory field, not only the first.
 func (m Manifest) validate() error {
-	var problems []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, fmt.Errorf(format, args...))
-		}
-	}
+	var ps problems
+	check := ps.unless
 	check(m.FormatVersion == FormatVersion, "format_version is %d, want %d", m.FormatVersion, FormatVersion)
 
 	at, err := IDTime(m.ID)
@@ -222,8 +218,8 @@ func (m Manifest) validate() error {
 	check(m.Server.Role != "", "server.role is missing")
 	check(m.Server.Version != "", "server.redis_version is missing")
 
-	problems = append(problems, m.RDB.problems()...)
-	problems = append(problems, m.Object.problems()...)
+	ps = append(ps, m.RDB.problems()...)
+	ps = append(ps, m.Object.problems()...)
 	if m.Object.Compression == CompressionNone && m.Object.Encryption == EncryptionNone {
 		check(m.Object.Size == m.RDB.Size, "object.size %d contradicts rdb.size %d: the object is neither compressed nor encrypted", m.Object.Size, m.RDB.Size)
 		check(m.Object.SHA256 == m.RDB.SHA256, "object.sha256 contradicts rdb.sha256: the object is neither compressed nor encrypted")
@@ -236,15 +232,12 @@ func (m Manifest) validate() error {
 	}
 	d := m.Durations
 	check(min(d.Save, d.Upload, d.ReadBack, d.Total) >= 0, "durations: negative")
-	return errors.Join(problems...)
+	return joined(ps...)
 }
 
-func (r RDB) problems() (problems []error) {
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, fmt.Errorf(format, args...))
-		}
-	}
+func (r RDB) problems() problems {
+	var ps problems
+	check := ps.unless
 	check(r.Version > 0, "rdb.version is missing")
 	check(r.Magic != "", "rdb.magic is missing")
 	check(r.Size > 0, "rdb.size is missing")
@@ -262,15 +255,12 @@ func (r RDB) problems() (problems []error) {
 	check(keys == r.Keys, "rdb.keys is %d, but rdb.databases add up to %d", r.Keys, keys)
 	check(expires == r.Expires, "rdb.expires is %d, but rdb.databases add up to %d", r.Expires, expires)
 	check(r.Walked || len(r.Databases) == 0, "rdb.databases are given, but rdb.walked is false")
-	return problems
+	return ps
 }
 
-func (o Object) problems() (problems []error) {
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			problems = append(problems, fmt.Errorf(format, args...))
-		}
-	}
+func (o Object) problems() problems {
+	var ps problems
+	check := ps.unless
 	check(o.Size > 0, "object.size is missing")
 	check(isHex(o.SHA256, 32), "object.sha256 is missing or not 64 hex digits")
 	known := true
@@ -296,7 +286,7 @@ func (o Object) problems() (problems []error) {
 	} else {
 		check(o.Name != "" && o.Name == path.Base(o.Name) && !slices.Contains([]string{".", "..", manifestName}, o.Name), "object.name %.80q is not a file name", o.Name)
 	}
-	return problems
+	return ps
 }
 
 // objectName is the file name that goes with a compression.

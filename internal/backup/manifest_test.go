@@ -140,6 +140,20 @@ func TestManifestNamesEveryProblem(t *testing.T) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}
 	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line:\n%v", err)
+	}
+}
+
+// What is wrong with a manifest goes to the log and the status page: it must not
+// be as large as the manifest.
+func TestManifestProblemsAreBounded(t *testing.T) {
+	m := testManifest(noon, 1)
+	m.Slots = make([]SlotRange, 1000)
+	_, err := m.Encode()
+	if err == nil || len(err.Error()) > 2000 || !strings.HasSuffix(err.Error(), "; and 979 more") {
+		t.Errorf("%d bytes: %.300v", len(err.Error()), err)
+	}
 }
 
 func FuzzManifest(f *testing.F) {

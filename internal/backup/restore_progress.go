@@ -21,12 +21,12 @@ type RestoreProgress struct {
 	Elapsed time.Duration // since the restore began
 }
 
-// String returns one line for a terminal.
+// String returns how far the phase is, for people; "" when nothing is counted.
 func (p RestoreProgress) String() string {
 	if p.Total == 0 {
-		return string(p.Phase)
+		return ""
 	}
-	s := fmt.Sprintf("%s %3d%%  %s of %s", p.Phase, p.Done*100/p.Total, formatBytes(p.Done), formatBytes(p.Total))
+	s := fmt.Sprintf("%3d%%  %s of %s", p.Done*100/p.Total, formatBytes(p.Done), formatBytes(p.Total))
 	if p.Rate > 0 {
 		left := time.Duration(float64(p.Total-p.Done) / p.Rate * float64(time.Second))
 		s += fmt.Sprintf("  %s/s  %s left", formatBytes(int64(p.Rate)), left.Round(time.Second))

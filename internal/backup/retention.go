@@ -96,7 +96,7 @@ func (c *Catalogue) prune(ctx context.Context, keepLast int, dryRun bool) (Prune
 			p.Deleted = append(p.Deleted, id)
 		}
 		if giveUp(ctx, failures) {
-			return p, errors.Join(failures...)
+			return p, joined(failures...)
 		}
 	}
 	for _, o := range orphans {
@@ -106,13 +106,13 @@ func (c *Catalogue) prune(ctx context.Context, keepLast int, dryRun bool) (Prune
 			p.Orphans = append(p.Orphans, o)
 		}
 		if giveUp(ctx, failures) {
-			return p, errors.Join(failures...)
+			return p, joined(failures...)
 		}
 	}
 	if p.Parts, err = c.store.Sweep(ctx, orphanAge); err != nil {
 		failures = append(failures, err)
 	}
-	return p, errors.Join(failures...)
+	return p, joined(failures...)
 }
 
 // giveUp ends a run that only produces errors: a store that denies deletion

@@ -90,7 +90,7 @@ func readVerified(ctx context.Context, m Manifest, body io.Reader, w io.Writer, 
 	case err != nil:
 		return damaged(m.ID, err)
 	}
-	return damaged(m.ID, errors.Join(
+	return damaged(m.ID, joined(
 		differs("stored bytes", m.Object.Size, stored.n),
 		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
 		differs("bytes of the RDB", m.RDB.Size, plain.n),
@@ -103,7 +103,7 @@ func readVerified(ctx context.Context, m Manifest, body io.Reader, w io.Writer, 
 // An RDB that either side could not walk has no counts to compare.
 func sameRDB(want RDB, s rdb.Summary) error {
 	got := describeRDB(s)
-	err := errors.Join(
+	err := joined(
 		differs("RDB version", want.Version, got.Version),
 		differs("magic", want.Magic, got.Magic),
 		differs("crc64", want.CRC64, got.CRC64),
@@ -111,13 +111,13 @@ func sameRDB(want RDB, s rdb.Summary) error {
 	if !want.Walked || !got.Walked {
 		return err
 	}
-	err = errors.Join(err,
+	err = joined(err,
 		differs("keys", want.Keys, got.Keys),
 		differs("keys with a time to live", want.Expires, got.Expires),
 		differs("function libraries", want.Functions, got.Functions),
 	)
 	if !slices.Equal(want.Databases, got.Databases) {
-		err = errors.Join(err, errors.New("keys per database are not as in the manifest"))
+		err = joined(err, errors.New("keys per database are not as in the manifest"))
 	}
 	return err
 }

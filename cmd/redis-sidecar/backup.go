@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 var backupSections = []string{"backup", "redis", "pod", "log"}
@@ -21,10 +22,14 @@ const (
 	snapshotArg   = "a snapshot: latest, an id, or a time such as 2026-11-23T06:00:00Z (redis-sidecar backup list shows them)"
 )
 
-// snapshotError gives the errors about snapshots their exit codes.
+// snapshotError gives the errors about snapshots their exit codes, and a hint to
+// those without.
 func snapshotError(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrNotFound), errors.Is(err, backup.ErrNoSnapshots):
+		if status.HintOf(err) == "" {
+			err = status.WithHint(status.ReasonStoreMissing, "redis-sidecar backup list shows what there is; check backup.store and backup.instance", err)
+		}
 		return withCode(exitNotFound, err)
 	case errors.Is(err, backup.ErrHasData):
 		return withCode(exitHasData, err)

@@ -31,7 +31,7 @@ func newProgressLine(e *env, log *slog.Logger, what string) *progressLine {
 	return &progressLine{e: e, log: log, what: what, start: time.Now()}
 }
 
-// show prints text if it is time to.
+// show prints the phase and how far it is, if it is time to.
 func (p *progressLine) show(phase, text string) {
 	now := time.Now()
 	every := logEvery
@@ -43,7 +43,11 @@ func (p *progressLine) show(phase, text string) {
 	}
 	p.phase, p.at = phase, now
 	if !p.e.terminal {
-		p.log.Info("progress", "of", p.what, "phase", phase, "done", text, "elapsed", time.Since(p.start).Round(time.Second).String())
+		attrs := []any{"of", p.what, "phase", phase}
+		if text = strings.TrimSpace(text); text != "" {
+			attrs = append(attrs, "done", text)
+		}
+		p.log.Info("progress", append(attrs, "elapsed", time.Since(p.start).Round(time.Second).String())...)
 		return
 	}
 	line := fmt.Sprintf("%s: %s %s", p.what, phase, text)

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/config"
+	"github.com/redis-sidecar/redis-sidecar/internal/settings"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 func restoreCommand() *command {
@@ -19,7 +23,7 @@ func restoreCommand() *command {
 			"The snapshot is downloaded beside its place and verified; then it is put in place so that redis-server loads it with\n" +
 			"appendonly yes as well as no. Killed at any moment, it leaves a directory that the next run completes.",
 		flags:    "  --dry-run\n        Only say what would be restored.\n",
-		exits:    exitsCommon + "  3  there is no such snapshot, or none at all and restore.if-none=error\n  4  the directory holds data and restore.if-data=error\n",
+		exits:    exitsCommon + "  3  there is no such snapshot, or none at all and restore.if-none=error\n  4  the directory holds data and restore.if-data=error, or data under other names than the server's\n",
 		sections: []string{"restore", "backup", "pod", "log"},
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) { fs.BoolVar(&dry, "dry-run", false, "") })
@@ -71,10 +75,19 @@ func (l *loaded) dataNames() (backup.DataNames, error) {
 	if l.Restore.RedisConf == "" {
 		return names, nil
 	}
+	// Not a check of every command: the agent may have this setting from an
+	// environment it shares with the init container, and not the file.
+	if _, err := os.Stat(l.Restore.RedisConf); err != nil {
+		return names, settings.Problems{{Name: "restore.redis-conf", Value: l.Restore.RedisConf, What: "cannot be read: " + errors.Unwrap(err).Error(), Hint: "is it mounted here, and readable for this user?"}}
+	}
 	tree, problems := config.Load(l.Restore.RedisConf)
 	if len(problems) > 0 {
-		return names, fmt.Errorf("restore.redis-conf: %w", errors.New(problems[0].String()))
+		p := problems[0]
+		todo := p.Hint
+		p.Hint = ""
+		return names, status.WithHint(status.ReasonOf(problems.Err()), todo, fmt.Errorf("restore.redis-conf: %s", p))
 	}
+	dir := ""
 	for _, d := range tree.Directives { // the last one wins
 		if len(d.Args) != 1 {
 			continue
@@ -86,7 +99,13 @@ func (l *loaded) dataNames() (backup.DataNames, error) {
 			names.AppendDirname = d.Args[0]
 		case "appendfilename":
 			names.AppendFilename = d.Args[0]
+		case "dir":
+			dir = d.Args[0]
 		}
+	}
+	if filepath.IsAbs(dir) && filepath.Clean(dir) != filepath.Clean(l.Restore.Dir) {
+		l.log.Warn("redis.conf names another data directory: a server ignores what is restored elsewhere, and starts empty",
+			"restore_dir", l.Restore.Dir, "dir", dir, "hint", "make them the same, unless the volume is mounted at another path here")
 	}
 	return names, nil
 }

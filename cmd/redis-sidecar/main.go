@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	_ "time/tzdata" // schedules name time zones, and an image from scratch has none
@@ -28,24 +27,6 @@ func main() {
 	}, os.Args[1:])
 	stop()
 	os.Exit(code)
-}
-
-// frugal trades a little time for memory, of which every pod has this program's
-// share: the live heap is 1 MiB, and what a scrape leaves behind is collected at
-// 2 MiB instead of 4. The parts of an upload are 16 MiB that live as long as it
-// does; the soft limit keeps the heap from growing to twice that. GOGC and
-// GOMEMLIMIT in the environment win.
-func frugal() {
-	const (
-		percent = 50
-		limit   = 48 << 20
-	)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
-	}
 }
 
 // signals returns a context that the first SIGTERM or SIGINT ends, for which

@@ -37,6 +37,7 @@ func agentCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
+			oneCore()
 			a, err := newAgent(e, l)
 			if err != nil {
 				return err
@@ -69,6 +70,7 @@ func newAgent(e *env, l *loaded) (*agent, error) {
 		return nil, err
 	}
 	probes := a.addProbes(announced)
+	a.add(trim)
 
 	routes := web.Routes{
 		MetricsPath: l.Web.TelemetryPath,

@@ -37,8 +37,12 @@ const AskTimeout = 30 * time.Second
 // FreshTimeout bounds a call of Options.Fresh.
 const FreshTimeout = 2 * time.Second
 
-// Looks after which a failing new connection, or a refused password, is tried again.
+// Looks after which a failing new connection, or a login that is good for nothing,
+// is tried again.
 const retryLooks = 5
+
+// refusedLooks is for how many looks a refused command is left out.
+const refusedLooks = 60
 
 // Monitor looks at the server and remembers what verdicts need. Its methods may
 // be called from any goroutine.
@@ -60,6 +64,8 @@ type memory struct {
 	linkWasUp  bool
 	replicaFor time.Duration // time as a replica whose link never was up
 	unanswered time.Duration // see Observation.Silent
+	refused    refusals      // on this connection
+	refusedFor int           // looks since they were last tried
 }
 
 // NewMonitor returns a Monitor, which looks when Run is called. It owns s.
@@ -130,7 +136,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 }
 
 type question struct {
-	cluster bool // ask CLUSTER INFO, too
+	cluster bool     // ask CLUSTER INFO, too
+	without refusals // what is not asked
 	timeout time.Duration
 }
 
@@ -144,7 +151,7 @@ func (m *Monitor) asker(ctx context.Context, questions <-chan question, answers 
 	for q := range questions {
 		ctx, cancel := context.WithTimeout(ctx, q.timeout)
 		start := time.Now()
-		a := ask(ctx, m.server, q.cluster)
+		a := ask(ctx, m.server, q.cluster, q.without)
 		cancel()
 		answers <- timedAnswer{a, time.Since(start)}
 	}
@@ -200,6 +207,10 @@ func (m *Monitor) absorb(a timedAnswer) (skip int) {
 	defer m.mu.Unlock()
 	o, mem := &m.obs, &m.mem
 	mem.lastErr = a.err
+	if mem.refusedFor++; a.refused == (refusals{}) || mem.refusedFor > refusedLooks {
+		mem.refusedFor = 0
+	}
+	mem.refused = a.refused
 	if a.contact != Answered {
 		if a.contact != Unable {
 			o.Misses++
@@ -230,7 +241,7 @@ func (m *Monitor) absorb(a timedAnswer) (skip int) {
 	}
 	m.absorbLink()
 	o.ClusterWasOK = o.ClusterWasOK || o.ClusterState == "ok"
-	if o.Trouble == ReasonAuth {
+	if o.Trouble == ReasonAuth || o.Trouble == ReasonNoPerm {
 		return retryLooks // each try is a line in the server's ACL LOG
 	}
 	return 0
@@ -294,6 +305,9 @@ func (m *Monitor) question() question {
 	q := question{
 		cluster: m.obs.ClusterEnabled && !m.obs.Loading, // refused while LOADING
 		timeout: AskTimeout,
+	}
+	if m.mem.refusedFor < refusedLooks {
+		q.without = m.mem.refused
 	}
 	if m.obs.WasUp && !m.obs.Loading {
 		// Nobody is declared dead who was not asked on a new connection, too.

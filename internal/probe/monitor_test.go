@@ -274,7 +274,7 @@ func TestMonitorThatStoodStill(t *testing.T) {
 		board := status.NewBoard(slog.New(slog.DiscardHandler), nil)
 		m := NewMonitor(newScript("ok"), Options{}, board.Register(status.Probe))
 		m.came()
-		m.absorb(timedAnswer{answer: ask(t.Context(), newScript("ok"), false)})
+		m.absorb(timedAnswer{answer: ask(t.Context(), newScript("ok"), false, refusals{})})
 		<-time.After(time.Hour)
 		expect(t, m, Liveness, "ok: the sidecar itself has not looked for 3600 s")
 		expect(t, m, Readiness, "ok: master; the sidecar itself has not looked for 3600 s")

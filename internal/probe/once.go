@@ -6,9 +6,9 @@ import "context"
 // same table. Without a history it cannot tell a hung server from a busy one, so
 // liveness is no only when nothing listens. The caller closes s.
 func Once(ctx context.Context, s Server, p Policy) Verdicts {
-	a := ask(ctx, s, false)
+	a := ask(ctx, s, false, refusals{})
 	if a.info.Get("cluster_enabled") == "1" {
-		a = ask(ctx, s, true)
+		a = ask(ctx, s, true, refusals{})
 	}
 	o := Observation{Once: true}
 	a.facts(&o)

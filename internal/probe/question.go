@@ -24,19 +24,24 @@ type Server interface {
 	Close() error
 }
 
-// commands returns one look. PING answers what INFO does not say: LOADING,
-// MASTERDOWN and MISCONF. One section per INFO, for servers before 7.0.
-// CLUSTER INFO is asked only of a cluster: elsewhere it is an error, and would
-// count in the server's statistics every second.
-func commands(cluster bool) [][]string {
-	cmds := [][]string{
-		{"PING"},
-		{"INFO", "server"},
-		{"INFO", "persistence"},
-		{"INFO", "replication"},
-		{"INFO", "cluster"},
+// refusals are the questions that the sidecar's user may not put. They are not
+// put at every look: each would count in the very errors that are watched.
+type refusals struct{ ping, info, cluster bool }
+
+// commands returns one look, without what was refused. PING answers what INFO
+// does not say: LOADING, MASTERDOWN and MISCONF; and it is asked when nothing is
+// permitted, as a refusal is life, too. One section per INFO, for servers before
+// 7.0. CLUSTER INFO is asked only of a cluster: elsewhere it is an error, and
+// would count in the server's statistics every second.
+func commands(cluster bool, without refusals) [][]string {
+	var cmds [][]string
+	if !without.ping || without.info {
+		cmds = append(cmds, []string{"PING"})
 	}
-	if cluster {
+	if !without.info {
+		cmds = append(cmds, []string{"INFO", "server"}, []string{"INFO", "persistence"}, []string{"INFO", "replication"}, []string{"INFO", "cluster"})
+	}
+	if cluster && !without.cluster {
 		cmds = append(cmds, []string{"CLUSTER", "INFO"})
 	}
 	return cmds
@@ -45,51 +50,73 @@ func commands(cluster bool) [][]string {
 // answer is what one look brought.
 type answer struct {
 	contact Contact
-	err     error  // why there was no contact, or the error reply to PING
-	gone    bool   // nothing listens: the process is gone
-	trouble Reason // see Observation.Trouble
+	err     error    // why there was no contact, or the error reply to PING
+	gone    bool     // nothing listens: the process is gone
+	trouble Reason   // see Observation.Trouble
+	refused refusals // now, or before and not asked again
 
 	info    info.Info // the sections that were permitted
 	cluster info.Info // CLUSTER INFO
 }
 
 // ask puts one question and classifies what comes back.
-func ask(ctx context.Context, s Server, cluster bool) answer {
-	replies, err := s.Pipeline(ctx, commands(cluster)...)
+func ask(ctx context.Context, s Server, cluster bool, without refusals) answer {
+	cmds := commands(cluster, without)
+	replies, err := s.Pipeline(ctx, cmds...)
 	if err != nil {
 		if status.ReasonOf(err) == status.ReasonMaxClients {
 			return answer{contact: Answered, err: err, trouble: ReasonMaxClients}
 		}
 		return answer{contact: contactOf(err), err: err, gone: isGone(err)}
 	}
-	a := answer{contact: Answered}
-	if err, ok := replies[0].(error); ok {
-		a.err, a.trouble = err, troubleOf(err)
-	}
+	a := answer{contact: Answered, refused: without}
 	var text strings.Builder
-	for _, r := range replies[1:5] {
+	for i, r := range replies {
+		first := i == 0 // PING, or who speaks for it
 		switch r := r.(type) {
 		case string:
-			text.WriteString(r)
-			text.WriteByte('\n')
+			switch cmds[i][0] {
+			case "INFO":
+				text.WriteString(r)
+				text.WriteByte('\n')
+			case "CLUSTER":
+				a.cluster = info.Parse(r)
+			}
 		case error:
-			if a.err == nil && a.trouble == "" {
+			if first {
+				a.trouble = troubleOf(r)
+			}
+			if a.err == nil && cmds[i][0] != "CLUSTER" {
 				a.err = r
 			}
+			a.refused.note(cmds[i][0], r)
 		}
+	}
+	if without.ping && without.info && a.err == nil {
+		a.refused = refusals{} // somebody has given rights
 	}
 	a.info = info.Parse(text.String())
-	if cluster && len(replies) > 5 {
-		if s, ok := replies[5].(string); ok {
-			a.cluster = info.Parse(s)
-		}
-	}
 	// A user without +ping that may read INFO gives all the facts but the
 	// complaints; that is no trouble.
 	if a.trouble == ReasonNoPerm && a.info.Get("role") != "" {
 		a.trouble = ""
 	}
 	return a
+}
+
+// note takes down a refusal.
+func (f *refusals) note(command string, err error) {
+	if troubleOf(err) != ReasonNoPerm {
+		return
+	}
+	switch command {
+	case "PING":
+		f.ping = true
+	case "INFO":
+		f.info = true
+	case "CLUSTER":
+		f.cluster = true
+	}
 }
 
 // troubleOf names what an error reply complains of; LOADING is not among it, it

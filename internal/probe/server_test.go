@@ -40,13 +40,14 @@ func quick() probe.Policy {
 	return p
 }
 
-// monitor runs a Monitor that looks at addr 20 times a second.
-func monitor(t *testing.T, o redis.Options, p probe.Policy) *probe.Monitor {
+// monitor runs a Monitor that looks at addr 20 times a second. change may alter
+// its options before.
+func monitor(t *testing.T, o redis.Options, p probe.Policy, change ...func(*probe.Options)) *probe.Monitor {
 	t.Helper()
 	o.Timeout, o.Name = probe.AskTimeout, "probe"
 	fresh := o
 	fresh.Timeout = probe.FreshTimeout
-	m := probe.NewMonitor(redis.New(o), probe.Options{
+	options := probe.Options{
 		Interval: 50 * time.Millisecond,
 		Policy:   p,
 		Fresh: func(ctx context.Context) error {
@@ -56,7 +57,11 @@ func monitor(t *testing.T, o redis.Options, p probe.Policy) *probe.Monitor {
 			return err
 		},
 		FreshEvery: 2,
-	}, status.NewBoard(slog.New(slog.DiscardHandler), nil).Register(status.Probe, probe.Reasons()...))
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	m := probe.NewMonitor(redis.New(o), options, status.NewBoard(slog.New(slog.DiscardHandler), nil).Register(status.Probe, probe.Reasons()...))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -271,6 +276,9 @@ func TestServerPermissions(t *testing.T) {
 	becomes(t, m, probe.Liveness, `ok: it answers: PING: NOPERM .*`)
 	becomes(t, as("ping"), probe.Readiness, "ok: it answers PING; INFO is not permitted, so a replica's lag is not known")
 	becomes(t, as("info"), probe.Readiness, "ok: master")
+
+	r.Do(t, "ACL", "SETUSER", "nothing", "+ping", "+info")
+	becomes(t, m, probe.Readiness, "ok: master")
 }
 
 func TestServerMaxClients(t *testing.T) {
@@ -385,6 +393,46 @@ func TestServerCluster(t *testing.T) {
 	holds(t, m, probe.Liveness, alive)
 	r.Do(t, "CLUSTER", "ADDSLOTS", "7")
 	becomes(t, m, probe.Readiness, "ok: master, cluster ok")
+}
+
+// What a user may not ask is not asked at every look.
+func TestServerCountsFewRefusals(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ rules, counted, line string }{
+		{"+info", "cmdstat_info", "ok: master"},
+		{"+ping", "cmdstat_ping", "ok: it answers PING; INFO is not permitted, so a replica's lag is not known"},
+	} {
+		t.Run(tc.rules, func(t *testing.T) {
+			t.Parallel()
+			r := testenv.StartRedis(t)
+			r.Do(t, "ACL", "SETUSER", "app", "on", ">pw", "-@all", tc.rules)
+			m := monitor(t, redis.Options{Addr: r.Addr, Credentials: func() (string, string, error) { return "app", "pw", nil }}, quick(),
+				func(o *probe.Options) { o.Fresh = nil })
+			becomes(t, m, probe.Readiness, tc.line)
+			c := r.Client(t)
+			count := func() (calls, refused int64) {
+				in, err := c.Info(t.Context(), "all")
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _, _ := strings.Cut(strings.TrimPrefix(in.Get(tc.counted), "calls="), ",")
+				calls, _ = strconv.ParseInt(text, 10, 64)
+				refused, _ = in.Int("total_error_replies")
+				return calls, refused
+			}
+			calls, refused := count()
+			testenv.Eventually(t, 10*time.Second, func() error {
+				if now, _ := count(); now < calls+40 {
+					return errors.New("not asked often enough yet")
+				}
+				return nil
+			})
+			if _, now := count(); now > refused+1 {
+				t.Errorf("%d commands were refused meanwhile", now-refused)
+			}
+			holds(t, m, probe.Readiness, tc.line)
+		})
+	}
 }
 
 // The server's own statistics of errors must not count our questions.

@@ -31,6 +31,9 @@ func isCode(err error, code string) bool {
 	return ok && r.Code == code
 }
 
+// unknownUser is how versitygw without users calls an access key it does not know.
+const unknownUser = "XAdminUserNotFound"
+
 // denied tells whether the server refused the credentials, or a right.
 func denied(err error) bool {
 	r, ok := response(err)
@@ -38,7 +41,7 @@ func denied(err error) bool {
 		return false
 	}
 	switch r.Code {
-	case minio.AccessDenied, minio.InvalidAccessKeyID, minio.SignatureDoesNotMatch, minio.AllAccessDisabled,
+	case minio.AccessDenied, minio.InvalidAccessKeyID, unknownUser, minio.SignatureDoesNotMatch, minio.AllAccessDisabled,
 		minio.RequestTimeTooSkewed, "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "AccountProblem", "InvalidSecurity", "NotSignedUp":
 		return true
 	}
@@ -182,7 +185,7 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 		return status.ReasonStore, ""
 	case minio.NoSuchBucket:
 		return status.ReasonStoreMissing, fmt.Sprintf("create the bucket %s, or correct backup.store", s.url.Bucket)
-	case minio.InvalidAccessKeyID:
+	case minio.InvalidAccessKeyID, unknownUser:
 		return status.ReasonStoreDenied, "the server does not know this access key: check AWS_ACCESS_KEY_ID, or the credentials file"
 	case minio.SignatureDoesNotMatch:
 		return status.ReasonStoreDenied, "the secret does not belong to the access key: check AWS_SECRET_ACCESS_KEY, or the credentials file"

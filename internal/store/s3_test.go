@@ -96,6 +96,14 @@ func TestS3Denied(t *testing.T) {
 		"the credentials need s3:DeleteObject on arn:aws:s3:::bucket/p/*")
 }
 
+// A versitygw that has no users has a name of its own for an unknown key.
+func TestS3DeniedWithoutUsers(t *testing.T) {
+	s, proxy := throughProxy(t, startS3(t), Options{})
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: 404, Body: testenv.S3Error("XAdminUserNotFound", "No user exists with the provided access key ID.")})
+	err := s.List(t.Context(), "x/", nil)
+	pin(t, err, "list x/ in s3://bucket/p ("+proxy.URL()+"): No user exists with the provided access key ID (XAdminUserNotFound)", status.ReasonStoreDenied, hintBadKey)
+}
+
 func TestS3BucketMissing(t *testing.T) {
 	srv := testenv.StartS3(t)
 	s := open(t, srv.URL("absent", "p"), Options{Getenv: srv.Getenv})

@@ -34,7 +34,7 @@ func snapshotError(err error) error {
 	case errors.Is(err, backup.ErrHasData):
 		return withCode(exitHasData, err)
 	case errors.Is(err, backup.ErrStandby):
-		return withCode(exitStandby, err)
+		return withCode(exitStandby, status.WithHint(status.ReasonOf(err), "run it beside that server, or set backup.role", err))
 	}
 	return err
 }

@@ -84,3 +84,31 @@ func parseClusterNodes(text string) (clusterPlace, error) {
 	slices.SortFunc(place.slots, func(a, b SlotRange) int { return a.First - b.First })
 	return place, nil
 }
+
+// checkShard refuses to mix the snapshots of two shards of a cluster in one
+// instance: the latest would be of whichever saved last, and the retention of one
+// would delete those of the other. Shards that have a slot in common may be one,
+// before and after a resharding.
+func (c *Catalogue) checkShard(ctx context.Context, slots []SlotRange) error {
+	if len(slots) == 0 {
+		return nil
+	}
+	newest, err := c.List(ctx, 1)
+	if err != nil {
+		return err
+	}
+	for _, e := range newest {
+		if theirs := e.Manifest.Slots; len(theirs) > 0 && !overlap(slots, theirs) {
+			return status.WithHint(status.ReasonRejected, "give every shard of the cluster a backup.instance of its own",
+				fmt.Errorf("instance %s holds snapshots of another shard: the newest, %s, is of slots %d to %d, this node has %d to %d",
+					c.instance, e.ID, theirs[0].First, theirs[len(theirs)-1].Last, slots[0].First, slots[len(slots)-1].Last))
+		}
+	}
+	return nil
+}
+
+func overlap(a, b []SlotRange) bool {
+	return slices.ContainsFunc(a, func(x SlotRange) bool {
+		return slices.ContainsFunc(b, func(y SlotRange) bool { return x.First <= y.Last && y.First <= x.Last })
+	})
+}

@@ -15,7 +15,7 @@ import (
 func Reasons() []status.Reason {
 	return []status.Reason{
 		status.ReasonUnreachable, status.ReasonTimeout, status.ReasonAuth, status.ReasonNoPerm, status.ReasonLoading,
-		status.ReasonMasterDown, status.ReasonRedis,
+		status.ReasonMasterDown, status.ReasonRejected, status.ReasonRedis,
 		status.ReasonStoreUnreachable, status.ReasonStoreDenied, status.ReasonStoreMissing, status.ReasonStore,
 		status.ReasonDiskFull, status.ReasonFile, status.ReasonSave, status.ReasonSaveBusy, status.ReasonVerify, status.ReasonCorrupt,
 	}

@@ -122,11 +122,15 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if r.facts, err = learn(ctx, r.redis, r.opts.DataDir); err != nil {
 		return Manifest{}, err
 	}
-	if _, err := r.admit(ctx, r.facts.info); err != nil {
+	place, err := r.admit(ctx, r.facts.info)
+	if err != nil {
 		return Manifest{}, err
 	}
 	// A store that is not there is better noticed before the server forks.
 	if err := r.catalogue.reachable(ctx); err != nil {
+		return Manifest{}, err
+	}
+	if err := r.catalogue.checkShard(ctx, place.slots); err != nil {
 		return Manifest{}, err
 	}
 	s, err := r.save(ctx)
@@ -136,8 +140,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	defer s.close()
 	// The wait for other children may have been long: what was the master may
 	// have lost its role, or its slots.
-	place, err := r.admit(ctx, s.info)
-	if err != nil {
+	if place, err = r.admit(ctx, s.info); err != nil {
 		return Manifest{}, err
 	}
 	m := Manifest{

@@ -174,9 +174,7 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 	if err := r.checkReadable(m); err != nil {
 		return RestoreResult{}, err
 	}
-	if m.CreatedAt.After(time.Now().Add(clockSlack)) {
-		r.log.Warn("the snapshot is dated in the future: a clock is or was wrong, and others may hold newer data", "snapshot", m.ID, "hint", "see backup list, and name one by its id")
-	}
+	r.warn(m)
 	result := RestoreResult{
 		ID: m.ID, CreatedAt: m.CreatedAt, Keys: m.RDB.Keys, Expiring: m.RDB.Expires,
 		Bytes: m.RDB.Size, Stored: m.Object.Size,
@@ -352,6 +350,18 @@ func (r *restorer) checkReadable(m Manifest) error {
 				m.ID, server, version, m.RDB.Magic, m.RDB.Version, m.Server.Version))
 	}
 	return nil
+}
+
+// warn says what a person should know before the server starts from a snapshot.
+func (r *restorer) warn(m Manifest) {
+	if m.CreatedAt.After(time.Now().Add(clockSlack)) {
+		r.log.Warn("the snapshot is dated in the future: a clock is or was wrong, and others may hold newer data",
+			"snapshot", m.ID, "hint", "see backup list, and name one by its id")
+	}
+	if len(m.Slots) > 0 {
+		r.log.Warn("the snapshot is of one shard of a cluster: a node that starts from it claims the slots of its keys",
+			"snapshot", m.ID, "shard_of", m.Server.Pod, "hint", "do not let it meet a running cluster that owns these slots")
+	}
 }
 
 // splitServer takes "7.0.15" or "valkey 9.0.1" apart.

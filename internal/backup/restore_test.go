@@ -473,6 +473,23 @@ func TestRestoreFromS3(t *testing.T) {
 	}
 }
 
+func TestRestoreWarns(t *testing.T) {
+	r := newRestorable(t)
+	for what, edit := range map[string]struct {
+		at    time.Time
+		slots []SlotRange
+	}{
+		"is dated in the future":       {at: time.Now().AddDate(1, 0, 0)},
+		"is of one shard of a cluster": {at: time.Now(), slots: []SlotRange{{0, 5460}}},
+	} {
+		m := r.add(t, edit.at, CompressionZstd, func(m *Manifest) { m.Slots = edit.slots })
+		_, log, err := r.restore(t, RestoreOptions{Dir: t.TempDir(), From: m.ID})
+		if err != nil || strings.Count(log, "WARN") != 1 || !strings.Contains(log, what) {
+			t.Errorf("%v, want one warning: %s:\n%s", err, what, log)
+		}
+	}
+}
+
 func TestRestoreChoosesTheSnapshot(t *testing.T) {
 	r := newRestorable(t)
 	noon := time.Date(2026, 1, 23, 12, 0, 0, 0, time.UTC)

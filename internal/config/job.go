@@ -56,7 +56,8 @@ type Job struct {
 	tried    attempt   // the last thing that was refused, and
 	retryAt  time.Time // when it is sent again
 	tryErr   error
-	failures int // in a row, for the backoff
+	failures int  // in a row, for the backoff
+	bad      bool // the file had problems when it was last read
 	detail   Detail
 }
 

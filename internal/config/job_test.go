@@ -345,6 +345,27 @@ func TestBadFileKeepsTheOldState(t *testing.T) {
 	}
 }
 
+// A person who corrects a bad file, and not well enough, sees so in the log.
+func TestTheNextBadFileIsLoggedToo(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, conf("maxmemory 1gb # enough"))
+	r := start(t, Options{Path: v.path()}, testenv.StartRedis(t).Client(t))
+	says := func(text string, times int) {
+		t.Helper()
+		testenv.Eventually(t, 10*time.Second, func() error {
+			if got := strings.Count(r.log.String(), text); got != times {
+				return fmt.Errorf("%q stands %d times, want %d, in:\n%s", text, got, times, r.log)
+			}
+			return nil
+		})
+	}
+	says("maxmemory: wrong number of arguments", 1)
+	v.update(t, conf("maxmemory enough"))
+	says("redis.conf:1: maxmemory: ", 2)
+	v.update(t, conf("maxmemory 1gb"))
+	says("msg=recovered", 1)
+}
+
 func TestRefusedValueChangesNothing(t *testing.T) {
 	v := newVolume(t, conf("maxmemory 100mb", "timeout 1"))
 	s := testenv.StartRedisIn(t, t.TempDir(), v.path())

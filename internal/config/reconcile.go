@@ -45,11 +45,14 @@ func (j *Job) reconcile(ctx context.Context, tree *Tree, problems Problems) erro
 	problems = sortProblems(tree, append(problems, more...))
 	j.detail.Problems = problems.Strings()
 	if err := problems.Err(); err != nil {
-		if j.metrics.attempt(attempt{hash: tree.Hash}, "invalid") && len(problems) > 1 {
-			j.rep.Logger().Warn("redis.conf has several problems, none of it was applied", "problems", j.detail.Problems)
+		// The change of state logs the first problem of the first bad file.
+		if j.metrics.attempt(attempt{hash: tree.Hash}, "invalid") && (j.bad || len(problems) > 1) {
+			j.rep.Logger().Warn("redis.conf is not good, none of it was applied", "problems", j.detail.Problems)
 		}
+		j.bad = true
 		return err
 	}
+	j.bad = false
 	j.detail.Directives = len(tree.Directives)
 	if askErr != nil {
 		if tree.Hash != j.applied.hash {

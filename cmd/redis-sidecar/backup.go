@@ -19,7 +19,7 @@ var catalogueSections = []string{"backup", "pod", "log"}
 
 const (
 	exitsNotFound = exitsCommon + "  3  there is no such snapshot\n"
-	snapshotArg   = "a snapshot: latest, an id, or a time such as 2026-11-23T06:00:00Z (redis-sidecar backup list shows them)"
+	snapshotArg   = "latest, an id, or a time such as 2026-11-23T06:00:00Z (redis-sidecar backup list shows them)"
 )
 
 // snapshotError gives the errors about snapshots their exit codes, and a hint to

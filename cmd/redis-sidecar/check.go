@@ -14,7 +14,8 @@ func checkCommand() *command {
 	var conf, version string
 	return &command{
 		name: "check", summary: "Check the settings, and a redis.conf if one is given, without connecting to anything.",
-		text: "Prints every setting that is not at its default, with where it came from. Secrets are redacted.",
+		text: "Prints every setting that is not at its default, with where it came from. Secrets are redacted. It takes every setting\n" +
+			"of redis-sidecar run --help.",
 		flags: "  --redis-conf FILE\n        Check this redis.conf too, with redis-server's own grammar. The default is config.path.\n" +
 			"  --redis-version VERSION\n        Version whose directives are known. The default is the newest that this program knows.\n",
 		exits: "  0  all is well\n  1  redis.conf has problems\n  2  the settings have problems\n",

@@ -111,7 +111,8 @@ func overview(of []*command) *command {
 
 // help writes the help of one command.
 func (c *command) help(w io.Writer) {
-	fmt.Fprintf(w, "redis-sidecar %s\n\n%s\n", strings.TrimSpace(c.name+" "+c.args+" [flags]"), c.summary)
+	usage := strings.Fields(c.name + " " + c.args + " [flags]")
+	fmt.Fprintf(w, "redis-sidecar %s\n\n%s\n", strings.Join(usage, " "), c.summary)
 	if c.text != "" {
 		fmt.Fprintf(w, "\n%s\n", c.text)
 	}

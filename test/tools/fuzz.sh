@@ -10,6 +10,8 @@ packages=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname 
 for package in $packages; do
   for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
     echo "# $package $target $time"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package"
+    # By default each interesting input is made smaller for up to a minute, which
+    # leaves no time for anything else: 16 executions in 10 s became 12,000.
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "$package"
   done
 done

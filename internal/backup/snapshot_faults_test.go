@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
@@ -563,6 +564,42 @@ func TestFindWithoutInotify(t *testing.T) {
 	}
 }
 
+// The child was killed before its file was found, and the file that is there is
+// that of somebody else's save.
+func TestFindOtherSave(t *testing.T) {
+	r := testenv.StartRedis(t)
+	r.Fill(t, "key", 1000, 100)
+	slowSave(t, r, 3000)
+	ctx := testContext(t)
+	c := r.Client(t)
+	f, err := learn(ctx, c, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bgsave{redis: c, facts: f, busyTimeout: time.Minute}
+	s, err := b.command(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killSave(t, r)
+	waitSave(t, r, false)
+	r.Do(t, "BGSAVE")
+	find := finder{bgsave: &b, save: s, serverPid: s.info.Get("process_id")}
+	testenv.Eventually(t, 10*time.Second, func() error { // until the other child has made its file
+		names, err := b.tempFiles(find.serverPid)
+		if len(names) == 0 {
+			return fmt.Errorf("no file, %w", err)
+		}
+		return nil
+	})
+	if file, err := find.find(ctx); !errors.Is(err, errNotSeen) {
+		if file != nil {
+			_ = file.Close()
+		}
+		t.Errorf("find: %v, want %v", err, errNotSeen)
+	}
+}
+
 func TestIsChildTemp(t *testing.T) {
 	for name, want := range map[string]bool{
 		"temp-123.rdb": true, "temp-7.rdb": false, "temp-1700000000.123.rdb": false, "temp-rewriteaof-bg-123.aof": false,
@@ -570,6 +607,38 @@ func TestIsChildTemp(t *testing.T) {
 	} {
 		if got := isChildTemp(name, "7"); got != want {
 			t.Errorf("isChildTemp(%s) = %v", name, got)
+		}
+	}
+}
+
+// An intact RDB that is not the one that was asked for.
+func TestConfirm(t *testing.T) {
+	began := time.Unix(1_800_000_000, 0)
+	s := &save{runID: "a", began: began, before: keyCount{keys: 5}, after: keyCount{keys: 5}}
+	ctime := func(at time.Time) map[string]string {
+		return map[string]string{"ctime": strconv.FormatInt(at.Unix(), 10)}
+	}
+	for _, tt := range []struct {
+		name  string
+		runID string
+		aux   map[string]string
+		keys  uint64
+		want  string // "" is no error
+	}{
+		{"it is the one", "a", ctime(began), 5, ""},
+		{"a coarse clock", "a", ctime(began.Add(-time.Second)), 5, ""},
+		{"a server that writes no time", "a", nil, 5, ""},
+		{"another process", "b", ctime(began), 5, "the server was restarted during the save"},
+		{"an older save", "a", ctime(began.Add(-2 * time.Second)), 5, "the file is of an older save: ctime "},
+		{"no time", "a", map[string]string{"ctime": "x"}, 5, "the file is of an older save: ctime "},
+		{"too few keys", "a", ctime(began), 4, "the file holds 4 keys"},
+	} {
+		summary := rdb.Summary{Aux: tt.aux, Walked: true, Databases: []rdb.Database{{Keys: tt.keys}}}
+		err := s.confirm(&child{runID: tt.runID}, summary)
+		if tt.want != "" {
+			wantError(t, err, status.ReasonSave, tt.want)
+		} else if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/probe"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -58,6 +59,13 @@ func checks() map[string]func(string) error {
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
+		"web.telemetry-path": func(v string) error {
+			switch v {
+			case "/", "/status", "/health", probe.Startup.Path(), probe.Liveness.Path(), probe.Readiness.Path():
+				return hint{"is the path of something else", "for example /metrics"}
+			}
+			return nil
+		},
 		"restore.dir": func(v string) error {
 			if !filepath.IsAbs(v) {
 				return hint{"is not an absolute path", "for example /data"}

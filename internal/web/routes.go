@@ -36,7 +36,7 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	}
 	maps.Copy(paths, r.Probes)
 	if r.Metrics != nil {
-		paths[r.MetricsPath] = r.Metrics
+		paths[r.MetricsPath] = readOnly(r.Metrics)
 	}
 	return recovered(log, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		policy := "default-src 'none'; frame-ancestors 'none'"

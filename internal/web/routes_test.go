@@ -57,6 +57,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/readyz", 404, "404: there is nothing here; / lists what there is\n"},
 		{"GET", "/health", 200, "ok\n"},
 		{"HEAD", "/health", 200, "ok\n"}, // the server drops the body
+		{"POST", "/custom", 405, "405: only GET\n"},
 		{"POST", "/health", 405, "405: only GET\n"},
 		{"GET", "/status", 200, "{\n  \"a\": 1\n}\n"},
 		{"DELETE", "/status", 405, "405: only GET\n"},

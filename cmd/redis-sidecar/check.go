@@ -17,7 +17,7 @@ func checkCommand() *command {
 		text: "Prints every setting that is not at its default, with where it came from. Secrets are redacted. It takes every setting\n" +
 			"of redis-sidecar run --help.",
 		flags: "  --redis-conf FILE\n        Check this redis.conf too, with redis-server's own grammar. The default is config.path.\n" +
-			"  --redis-version VERSION\n        Version whose directives are known. The default is the newest that this program knows.\n",
+			"  --redis-version VERSION\n        Version of redis-server, such as 7.0.15. Without it, what any known version accepts is right.\n",
 		exits: "  0  all is well\n  1  redis.conf has problems\n  2  the settings have problems\n",
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {

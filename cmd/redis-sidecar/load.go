@@ -66,6 +66,12 @@ func checks() map[string]func(string) error {
 			}
 			return nil
 		},
+		"restore.redis-version": func(v string) error {
+			if !serverVersion.MatchString(v) {
+				return hint{"is not a version", "as redis-server --version says it: 7.0.15, or valkey 9.0.1"}
+			}
+			return nil
+		},
 		"restore.dir": func(v string) error {
 			if !filepath.IsAbs(v) {
 				return hint{"is not an absolute path", "for example /data"}
@@ -103,6 +109,8 @@ func hinted(err error) error {
 	}
 	return hint{err.Error(), status.HintOf(err)}
 }
+
+var serverVersion = regexp.MustCompile(`^(?i:(redis|valkey) )?[0-9]+(\.[0-9]+){1,2}$`)
 
 var ordinal = regexp.MustCompile(`-[0-9]+$`)
 

@@ -19,12 +19,13 @@ import (
 )
 
 func main() {
-	frugal()
 	ctx, hurry, stop := signals()
-	code := run(ctx, &env{
+	e := &env{
 		hurry: hurry, environ: os.Environ(),
 		stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr),
-	}, os.Args[1:])
+	}
+	frugal(e.getenv)
+	code := run(ctx, e, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

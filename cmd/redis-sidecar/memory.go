@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -14,15 +13,15 @@ import (
 // collected at once, not first at 4 MiB. The parts of an upload are 16 MiB that
 // live as long as it does; the soft limit keeps the heap from growing to twice
 // that. GOGC and GOMEMLIMIT in the environment win.
-func frugal() {
+func frugal(getenv func(string) string) {
 	const (
 		percent = 50
 		limit   = 48 << 20
 	)
-	if os.Getenv("GOGC") == "" {
+	if getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
+	if getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
 }
@@ -31,8 +30,8 @@ func frugal() {
 // server's own save on one, everything else is a matter of milliseconds, and
 // the allocator keeps memory for each core: on a large node, many times what the
 // agent needs. GOMAXPROCS in the environment wins.
-func oneCore() {
-	if os.Getenv("GOMAXPROCS") == "" {
+func oneCore(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}
 }

@@ -37,7 +37,7 @@ func agentCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
-			oneCore()
+			oneCore(e.getenv)
 			a, err := newAgent(e, l)
 			if err != nil {
 				return err

@@ -39,6 +39,11 @@ type Options struct {
 	RetryMin, RetryMax time.Duration
 }
 
+// refreshEvery is how often the catalogue is read between two runs: others add to
+// it, backup now among them, and a store that is gone is better known before the
+// next run than after it. It costs one listing.
+const refreshEvery = 10 * time.Minute
+
 // detailSnapshots is how many snapshots the status page shows.
 const detailSnapshots = 10
 
@@ -116,23 +121,23 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 	// What is in the store already is worth knowing at once: whether the store
 	// is there, and how old the last snapshot is.
-	retry, retryAt, failures := j.look, time.Now(), 0
+	other, otherAt, failures := looking, time.Now(), 0
 	next := j.plan(j.opts.Schedule.Next(time.Now()))
 	looked := false
 	for {
 		at := next
-		if retry != nil && retryAt.Before(at) {
-			at = retryAt
+		if otherAt.Before(at) {
+			at = otherAt
 		}
 		if !waitUntil(ctx, at) {
 			return nil
 		}
-		task, scheduled := retry, retry == nil || !time.Now().Before(next)
+		task, scheduled := other, !time.Now().Before(next)
 		if scheduled {
-			task = j.snapshot
+			task = saving
 		}
 		work, release := drain(ctx, hurry, j.opts.Drain)
-		err := task(work)
+		err := j.do(work, task)
 		stopped := work.Err() != nil
 		release()
 		if stopped && err != nil {
@@ -144,14 +149,40 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 		if err != nil {
 			j.failed(err)
-			retry, retryAt = task, now.Add(j.backoff(failures, err))
+			if task == refreshing {
+				task = looking // it says when the store is back
+			}
+			other, otherAt = task, now.Add(j.backoff(failures, err))
 			failures++
 			continue
 		}
 		if !looked && !scheduled {
 			next = j.catchUp(next, now)
 		}
-		retry, failures, looked = nil, 0, true
+		if task == saving {
+			task = refreshing // what a snapshot said stands until the next
+		}
+		other, otherAt, failures, looked = task, now.Add(refreshEvery), 0, true
+	}
+}
+
+// task is what the job does at one time.
+type task int
+
+const (
+	looking    task = iota // read the catalogue and say what it holds
+	refreshing             // read it, and say nothing unless that fails
+	saving                 // take a snapshot
+)
+
+func (j *Job) do(ctx context.Context, t task) error {
+	switch t {
+	case saving:
+		return j.snapshot(ctx)
+	case refreshing:
+		return j.refresh(ctx)
+	default:
+		return j.look(ctx)
 	}
 }
 

@@ -328,6 +328,38 @@ func TestJobStoreAwayAtStart(t *testing.T) {
 	})
 }
 
+// Between the runs the job notices what others put into the store, and that the
+// store is gone.
+func TestJobReadsTheCatalogueBetweenRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newTestJob(t, "@daily", nil)
+		var away atomic.Bool
+		j.store.before = func(string, string) error {
+			if away.Load() {
+				return status.WithReason(status.ReasonStoreUnreachable, errors.New("connection refused"))
+			}
+			return nil
+		}
+		j.run()
+		j.wantState(status.OK, "", "no snapshot yet")
+		m := testManifest(j.start.Add(-time.Hour), 5)
+		putSnapshot(t, newTestCatalogue(t, j.store), m)
+		j.at(11 * time.Minute)
+		j.wantState(status.OK, "", "1 snapshots, the last is "+m.ID)
+
+		j.at(25 * time.Hour)
+		j.wantTaken(24 * time.Hour)
+		j.wantState(status.OK, "", "snapshot 20000102T000000Z-redis-0-") // not that it looked since
+		away.Store(true)
+		j.at(25*time.Hour + 11*time.Minute)
+		j.wantState(status.Failing, status.ReasonStoreUnreachable, "connection refused")
+		away.Store(false)
+		j.at(26 * time.Hour)
+		j.wantState(status.OK, "", "2 snapshots, the last is ")
+		j.wantTaken(24 * time.Hour)
+	})
+}
+
 // open fails at first, as with a CA file that is not there yet.
 func TestJobStoreCannotBeOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -38,9 +39,26 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText returns the placeholder, for JSON and others.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// RedactURL replaces the password of a URL, if there is one. Without a scheme
-// all that stands before a host is taken for one.
+// RedactURL replaces the password of a URL, if there is one, and the values of
+// query parameters that are named like a secret. Without a scheme all that
+// stands before a host is taken for a password.
 func RedactURL(raw string) string {
+	base, query, ok := strings.Cut(raw, "?")
+	if !ok {
+		return redactUserinfo(raw)
+	}
+	params := strings.Split(query, "&")
+	for i, p := range params {
+		name, _, _ := strings.Cut(p, "=")
+		lower := strings.ToLower(name)
+		if slices.ContainsFunc([]string{"secret", "pass", "token", "key", "credential", "auth"}, func(s string) bool { return strings.Contains(lower, s) }) {
+			params[i] = name + "=" + redacted
+		}
+	}
+	return redactUserinfo(base) + "?" + strings.Join(params, "&")
+}
+
+func redactUserinfo(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		if before, host, ok := cutLast(raw, "@"); ok && before != "" {

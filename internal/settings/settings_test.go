@@ -167,6 +167,20 @@ func TestUnreadableYAML(t *testing.T) {
 	}
 }
 
+func TestRedactURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"redis://h:1":                         "redis://h:1",
+		"redis://:hush@h:1":                   "redis://:**redacted**@h:1",
+		"s3://b/p?endpoint=http://h&region=r": "s3://b/p?endpoint=http://h&region=r",
+		"s3://b?secret=hush&Access_Key=hush":  "s3://b?secret=**redacted**&Access_Key=**redacted**",
+		"s3://u:hush@b?x-auth=hush":           "s3://u:**redacted**@b?x-auth=**redacted**",
+	} {
+		if got := settings.RedactURL(raw); got != want {
+			t.Errorf("RedactURL(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}
+
 func TestSecretsDoNotShow(t *testing.T) {
 	s := load(t, settings.Input{Args: []string{"--redis.password=hush", "--redis.addr=redis://u:hush@h:1"}})
 	asJSON, err := json.Marshal(s.Redis.Password)

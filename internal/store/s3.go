@@ -334,7 +334,7 @@ func (s *S3) Sweep(ctx context.Context, olderThan time.Duration) (removed int, e
 		}
 		for _, up := range page.Uploads {
 			key, ours := strings.CutPrefix(up.Key, s.object(""))
-			if !ours || up.Initiated.After(limit) {
+			if !ours || up.Initiated.After(limit) || up.Initiated.IsZero() { // no time: maybe just begun
 				continue
 			}
 			if err := s.abort(ctx, up.Key, up.UploadID); err != nil {

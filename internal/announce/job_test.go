@@ -1,7 +1,6 @@
 package announce
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,30 +28,13 @@ var _ Server = (*redis.Client)(nil)
 type running struct {
 	*Job
 	board *status.Board
-	log   *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log   *testenv.Log
 }
 
 // run starts a Job against r. change may alter it before.
 func run(t *testing.T, s Server, o Options, change ...func(*Job)) running {
 	t.Helper()
-	log := &lockedBuffer{}
+	log := &testenv.Log{}
 	board := status.NewBoard(slog.New(slog.NewTextHandler(log, nil)), nil)
 	if o.Interval == 0 {
 		o.Interval = 100 * time.Millisecond

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +29,7 @@ type testJob struct {
 	t     *testing.T
 	store *hookedStore
 	board *status.Board
-	log   *syncBuffer
+	log   *testenv.Log
 	start time.Time
 	hurry chan struct{}
 	stop  func() // ends the context of Run and waits for its end
@@ -42,23 +41,6 @@ type testJob struct {
 	keys  uint64
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // newTestJob must be called in a synctest bubble. change may be nil.
 func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 	t.Helper()
@@ -67,7 +49,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 		t.Fatal(err)
 	}
 	dir, _ := dirStore(t)
-	j := &testJob{t: t, store: &hookedStore{Store: dir}, log: &syncBuffer{}, start: time.Now(), hurry: make(chan struct{}), keys: 1}
+	j := &testJob{t: t, store: &hookedStore{Store: dir}, log: &testenv.Log{}, start: time.Now(), hurry: make(chan struct{}), keys: 1}
 	j.board = status.NewBoard(slog.New(slog.NewTextHandler(j.log, nil)), nil)
 	opts := Options{Snapshot: SnapshotOptions{Instance: "test", Pod: "redis-0", Tool: "test"}, Schedule: plan}
 	if change != nil {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -87,24 +85,7 @@ type running struct {
 	t     *testing.T
 	job   *Job
 	board *status.Board
-	log   *safeBuffer
-}
-
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log   *testenv.Log
 }
 
 // start runs a job until the end of the test. Unless the test says otherwise the
@@ -117,7 +98,7 @@ func start(t *testing.T, o Options, server Server) *running {
 	if o.Interval == 0 {
 		o.Interval = 10 * time.Minute
 	}
-	r := &running{t: t, log: &safeBuffer{}}
+	r := &running{t: t, log: &testenv.Log{}}
 	r.board = status.NewBoard(slog.New(slog.NewTextHandler(r.log, nil)), nil)
 	r.job = New(o, server, r.board.Register(status.Config, FailureReasons()...))
 	ctx, cancel := context.WithCancel(context.Background())

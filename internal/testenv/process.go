@@ -1,10 +1,8 @@
 package testenv
 
 import (
-	"bytes"
 	"os/exec"
 	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 )
@@ -13,14 +11,14 @@ import (
 // does the kernel when the test binary dies without running cleanups.
 type process struct {
 	cmd    *exec.Cmd
-	output *outputBuffer
+	output *Log
 	exited chan struct{} // closed after Wait
 }
 
 // startProcess starts cmd with its output kept for failure messages.
 func startProcess(tb testing.TB, cmd *exec.Cmd) *process {
 	tb.Helper()
-	p := &process{cmd: cmd, output: &outputBuffer{}, exited: make(chan struct{})}
+	p := &process{cmd: cmd, output: &Log{}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
@@ -49,28 +47,4 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // an error means that it is gone
 	_ = p.cmd.Process.Signal(syscall.SIGCONT)
 	<-p.exited
-}
-
-// outputBuffer collects what a child prints, the last 64 KiB of it.
-type outputBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-const outputLimit = 64 << 10
-
-func (o *outputBuffer) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf.Write(p)
-	if over := o.buf.Len() - outputLimit; over > 0 {
-		o.buf.Next(over)
-	}
-	return len(p), nil
-}
-
-func (o *outputBuffer) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func TestBasicAuth(t *testing.T) {
@@ -22,7 +24,7 @@ func TestBasicAuth(t *testing.T) {
 		return map[string]string{"web.yml": text}
 	}
 	d := newDir(t, users("alice", "secret", "bob", "hidden"))
-	var log lockedBuffer
+	var log testenv.Log
 	routes := Routes{
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("metrics\n")) }),
 		Status:  func() any { return nil },

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // answer calls a handler without a network.
@@ -31,7 +32,7 @@ func answer(h http.Handler, method, path string) *httptest.ResponseRecorder {
 
 func TestRoutes(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Log
 	says := func(s string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(s)) })
 	}
@@ -107,7 +108,7 @@ func TestAbortedHandlerStaysAborted(t *testing.T) {
 
 func TestStatusThatIsNoJSON(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Log
 	h := Routes{Status: func() any { return math.NaN() }}.Handler(logTo(&log))
 	rec := answer(h, "GET", "/status")
 	if want := "500: the status cannot be written as JSON; see the log\n"; rec.Code != 500 || rec.Body.String() != want {

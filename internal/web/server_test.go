@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // serve starts a server with the usual routes and returns its host:port.
@@ -185,7 +186,7 @@ func TestGracefulShutdown(t *testing.T) {
 // A request that does not end does not hold up the end for longer than allowed.
 func TestShutdownIsBounded(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Log
 	begun := make(chan struct{})
 	s, err := New(Options{Addresses: []string{"127.0.0.1:0"}, ShutdownTimeout: 50 * time.Millisecond},
 		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // peer returns the serial number of the certificate that a server shows.
@@ -38,7 +40,7 @@ func TestCertificateRotation(t *testing.T) {
 		}
 	}
 	d := newDir(t, version(101))
-	var log lockedBuffer
+	var log testenv.Log
 	addr := serve(t, Options{ConfigFile: d.file("web.yml")}, Routes{}.Handler(slog.New(slog.DiscardHandler)), logTo(&log))
 	c, url := ca.client(t), "https://"+addr+"/health"
 	if got := peer(t, c, url); got != 101 {

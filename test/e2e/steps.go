@@ -158,23 +158,24 @@ func (s *scenario) deleteReplica(ctx context.Context) (string, error) {
 // says so too.
 func (s *scenario) announced(ctx context.Context, p pod) error {
 	name, ip := p.Metadata.Name, p.Status.PodIP
-	return eventually(ctx, time.Minute, func(ctx context.Context) error {
-		got, err := s.configGet(ctx, name, "replica-announce-ip")
-		if err != nil {
-			return err
-		}
-		if got != ip {
-			return fmt.Errorf("replica-announce-ip of %s is %q, its address is %s", name, got, ip)
-		}
-		replication, err := s.redis(ctx, "redis-0", "INFO", "replication")
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(replication, "connected_slaves:1") || !strings.Contains(replication, "slave0:ip="+ip+",") {
-			return fmt.Errorf("the master does not say slave0:ip=%s, but:\n%s", ip, replication)
-		}
-		return nil
-	})
+	return eventually(ctx, 2*time.Minute, // a replica may wait repl-timeout for an address that has gone
+		func(ctx context.Context) error {
+			got, err := s.configGet(ctx, name, "replica-announce-ip")
+			if err != nil {
+				return err
+			}
+			if got != ip {
+				return fmt.Errorf("replica-announce-ip of %s is %q, its address is %s", name, got, ip)
+			}
+			replication, err := s.redis(ctx, "redis-0", "INFO", "replication")
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(replication, "connected_slaves:1") || !strings.Contains(replication, "slave0:ip="+ip+",") {
+				return fmt.Errorf("the master does not say slave0:ip=%s, but:\n%s", ip, replication)
+			}
+			return nil
+		})
 }
 
 func (s *scenario) deleteMaster(ctx context.Context) (string, error) {

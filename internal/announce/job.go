@@ -36,6 +36,7 @@ const (
 const (
 	callTimeout   = 5 * time.Second        // of one call to the server
 	refusedRetry  = time.Minute            // after NOPERM or an unknown command
+	startPoll     = time.Second            // while the server is not there
 	relinkPoll    = 200 * time.Millisecond // while a replica's link comes back
 	relinkTimeout = 10 * time.Second       // after which a link that did not is a failure
 	relinkRest    = time.Minute            // after a cut: two that fight over the address must not keep a link down
@@ -172,6 +173,9 @@ func (j *Job) pause(err error) time.Duration {
 		return max(j.opt.Interval, refusedRetry)
 	case !j.relink.killedAt.IsZero() && time.Since(j.relink.killedAt) <= relinkTimeout:
 		return min(j.opt.Interval, relinkPoll)
+	case status.ReasonOf(err) == status.ReasonUnreachable:
+		// A server that is about to start must not be ready with a stale address.
+		return min(j.opt.Interval, startPoll)
 	}
 	return j.opt.Interval
 }

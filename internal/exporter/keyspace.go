@@ -64,7 +64,7 @@ func (c *keyspace) collect(r *reading, _ []any, out *sink) error {
 	case databases <= 0:
 		databases = defaultDatabases
 	}
-	for i := range min(databases, seriesLimit) {
+	for i := range min(databases, c.keys.limit) {
 		if db := "db" + strconv.Itoa(i); !seen[db] {
 			out.set(c.keys, 0, db)
 			out.set(c.expiring, 0, db)

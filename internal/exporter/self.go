@@ -62,6 +62,9 @@ func newSelf(c *catalog, collectors []collector, opts Options) *self {
 		overflow: c.addOwn(typeCounter, "exporter_dropped_series_total",
 			"Series left out because their metric had too many."),
 	}
+	for _, f := range []*family{s.scrapes, s.durations, s.lastConnect, s.build} {
+		f.role = false // as in redis_exporter
+	}
 	for _, c := range collectors {
 		s.names = append(s.names, c.name())
 	}

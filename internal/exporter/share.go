@@ -3,8 +3,6 @@ package exporter
 import (
 	"context"
 	"sync"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
 // flights lets scrapes that come while a collection runs share its result.
@@ -18,25 +16,28 @@ type flight struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 
-	waiting int // scrapes that still want the result; guarded by flights.mu
+	// guarded by flights.mu
+	joined int  // scrapes besides the first that want the result
+	left   bool // the first one is gone
+	landed bool // every scrape that joined owns a reference to out
 
 	// set before done is closed
-	families []*dto.MetricFamily
-	expired  bool // it ended because of its deadline, or because nobody waited
+	out     *sink
+	expired bool // it ended because of its deadline, or because nobody waited
 }
 
-// do returns the families of a collection that ends before ctx does, or an
-// error when there is none. ctx must have a deadline. The collection keeps the
-// deadline of the scrape that began it, and stops early only when every scrape
-// that waits for it is gone. The families are shared and must not be changed.
-func (s *flights) do(ctx context.Context, collect func(context.Context) []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
+// do returns the result of a collection that ends before ctx does, which the
+// caller must release, or an error when there is none. ctx must have a deadline.
+// The collection keeps the deadline of the scrape that began it, and stops early
+// only when every scrape that waits for it is gone.
+func (s *flights) do(ctx context.Context, collect func(context.Context) *sink) (*sink, error) {
 	for {
 		s.mu.Lock()
 		f := s.current
 		if f == nil {
 			return s.lead(ctx, collect), nil
 		}
-		f.waiting++
+		f.joined++
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -44,46 +45,56 @@ func (s *flights) do(ctx context.Context, collect func(context.Context) []*dto.M
 			return nil, ctx.Err()
 		case <-f.done:
 			if f.expired && ctx.Err() == nil {
+				f.out.release()
 				continue // the first scrape had less time than this one
 			}
-			return f.families, nil
+			return f.out, nil
 		}
 	}
 }
 
 // lead runs a collection. It is called with s.mu held and releases it.
-func (s *flights) lead(ctx context.Context, collect func(context.Context) []*dto.MetricFamily) []*dto.MetricFamily {
+func (s *flights) lead(ctx context.Context, collect func(context.Context) *sink) *sink {
 	deadline, _ := ctx.Deadline()
 	own, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	f := &flight{done: make(chan struct{}), cancel: cancel, waiting: 1}
+	f := &flight{done: make(chan struct{}), cancel: cancel}
 	s.current = f
 	s.mu.Unlock()
 
 	stop := context.AfterFunc(ctx, func() {
 		if ctx.Err() == context.Canceled { // at the deadline own ends by itself
-			s.leave(f)
+			s.mu.Lock()
+			f.left = true
+			last := f.joined == 0
+			s.mu.Unlock()
+			if last {
+				cancel()
+			}
 		}
 	})
-	defer func() {
-		stop()
-		f.expired = own.Err() != nil
-		cancel()
-		s.mu.Lock()
-		s.current = nil
-		s.mu.Unlock()
-		close(f.done)
-	}()
-	f.families = collect(own)
-	return f.families
+	f.out = collect(own)
+	stop()
+	f.expired = own.Err() != nil
+	cancel()
+	s.mu.Lock()
+	s.current = nil
+	f.out.refs.Add(int32(f.joined)) //nolint:gosec // no more scrapes than open connections
+	f.landed = true
+	s.mu.Unlock()
+	close(f.done)
+	return f.out
 }
 
 // leave gives up waiting for f, and ends it when nobody waits any more.
 func (s *flights) leave(f *flight) {
 	s.mu.Lock()
-	f.waiting--
-	last := f.waiting == 0
+	f.joined--
+	landed, last := f.landed, f.left && f.joined == 0
 	s.mu.Unlock()
-	if last {
+	switch {
+	case landed:
+		f.out.release()
+	case last:
 		f.cancel()
 	}
 }

@@ -3,73 +3,76 @@ package exporter
 import (
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode/utf8"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
 const (
-	// seriesLimit is how many series one family may have: what names them comes
-	// from the server.
-	seriesLimit = 2000
 	// passLimit is how many fields without a table row one scrape passes through.
 	passLimit = 128
 	// labelLimit is how many bytes a label value keeps.
 	labelLimit = 256
 )
 
-// sink collects the series of one scrape and makes them fit to be gathered
-// whatever the server said: label values are valid UTF-8 and bounded, families
-// are bounded, and of two series with the same labels the first one stays.
+// sink collects the series of one scrape and makes them fit to be shown whatever
+// the server said: label values are valid UTF-8 and bounded, families are
+// bounded, and of two series with the same labels the first one stays.
 //
-// What Prometheus' client library allocates for each series comes from slabs
-// here; that, and no registry, is what makes a scrape cheap.
+// Nothing is allocated for a single series: labels and points lie in arenas
+// that the next scrape uses again. That, and no registry, is what makes a
+// scrape cheap. So a sink must not be touched after its last release.
 type sink struct {
 	catalog *catalog
-	series  [][]*dto.Metric // by family.id
-	passed  []*dto.MetricFamily
-	passing map[string]bool // names in passed
-	dropped int             // series left out because of a limit
+	role    string // value of the label instance_role, if that is wanted
 
-	metrics    slab[dto.Metric]
-	metricPtrs slab[*dto.Metric]
-	gauges     slab[dto.Gauge]
-	counters   slab[dto.Counter]
-	floats     slab[float64]
-	uints      slab[uint64]
-	pairs      slab[dto.LabelPair]
-	pairPtrs   slab[*dto.LabelPair]
-	values     slab[string]
-	buckets    slab[dto.Bucket]
-	bucketPtrs slab[*dto.Bucket]
-	quantiles  slab[dto.Quantile]
-	quantPtrs  slab[*dto.Quantile]
+	series   [][]sample // by family.id
+	borrowed []int      // ids whose series belong to another sink
+	passed   []passed   // fields without a table row
+	dropped  int        // series left out because of a limit
+
+	labels arena[string]
+	dists  arena[distribution]
+	points arena[point]
+
+	pool *sync.Pool // where it goes after the last release; may be nil
+	refs atomic.Int32
+}
+
+// sample is one series.
+type sample struct {
+	labels []string // values, in the order of the family's labels
+	value  float64
+	dist   *distribution // of a summary or histogram, instead of the value
+}
+
+// distribution is what a summary or a histogram has instead of one value.
+type distribution struct {
+	count  uint64
+	sum    float64
+	points []point
+}
+
+// point is a quantile and its value, or the upper edge of a bucket and how many
+// observations were not above it.
+type point struct{ at, value float64 }
+
+// passed is a gauge that no family describes.
+type passed struct {
+	family *family
+	value  float64
 }
 
 func newSink(c *catalog) *sink {
-	return &sink{catalog: c, series: make([][]*dto.Metric, len(c.families))}
+	return &sink{catalog: c, series: make([][]sample, len(c.families))}
 }
 
 // set adds one series of a gauge or counter. labels are the values of the
 // family's labels in their order; the last ones may be left out.
 func (s *sink) set(f *family, value float64, labels ...string) {
-	m := s.add(f, labels)
-	if m == nil {
-		return
+	if m := s.add(f, labels); m != nil {
+		m.value = value
 	}
-	s.value(m, f.kind, value)
-}
-
-func (s *sink) value(m *dto.Metric, kind dto.MetricType, value float64) {
-	v := s.floats.one()
-	*v = value
-	if kind == typeCounter {
-		m.Counter = s.counters.one()
-		m.Counter.Value = v
-		return
-	}
-	m.Gauge = s.gauges.one()
-	m.Gauge.Value = v
 }
 
 // flag adds a gauge of 1 or 0.
@@ -90,12 +93,9 @@ func (s *sink) summary(f *family, count uint64, sum float64, points []quantile, 
 	if m == nil {
 		return
 	}
-	m.Summary = &dto.Summary{SampleCount: s.uint(count), SampleSum: s.float(sum)}
-	m.Summary.Quantile = s.quantPtrs.take(len(points))
+	d := s.distribution(m, count, sum, len(points))
 	for i, p := range points {
-		q := s.quantiles.one()
-		q.Quantile, q.Value = s.float(p.quantile), s.float(p.value)
-		m.Summary.Quantile[i] = q
+		d.points[i] = point{p.quantile, p.value}
 	}
 }
 
@@ -113,97 +113,125 @@ func (s *sink) histogram(f *family, count uint64, sum float64, buckets []bucket,
 	if m == nil {
 		return
 	}
-	m.Histogram = &dto.Histogram{SampleCount: s.uint(count), SampleSum: s.float(sum)}
-	m.Histogram.Bucket = s.bucketPtrs.take(len(buckets))
+	d := s.distribution(m, count, sum, len(buckets))
 	for i, b := range buckets {
-		d := s.buckets.one()
-		d.UpperBound, d.CumulativeCount = s.float(b.edge), s.uint(b.count)
-		m.Histogram.Bucket[i] = d
+		d.points[i] = point{b.edge, float64(b.count)}
 	}
+}
+
+func (s *sink) distribution(m *sample, count uint64, sum float64, points int) *distribution {
+	d := &s.dists.take(1)[0]
+	*d = distribution{count, sum, s.points.take(points)}
+	m.dist = d
+	return d
 }
 
 // pass adds a gauge that no family describes, named after the server's field.
 // name must be a valid metric name without the namespace. It returns false when
 // the name is taken or there are too many.
 func (s *sink) pass(name, help string, value float64) bool {
-	name = s.catalog.namespace + "_" + name
-	if s.catalog.byName[name] != nil || s.passing[name] {
+	f := s.catalog.passing(name, help)
+	switch {
+	case f == nil, slices.ContainsFunc(s.passed, func(p passed) bool { return p.family == f }):
 		return false
-	}
-	if len(s.passed) == passLimit {
+	case f.hidden:
+		return true
+	case len(s.passed) == passLimit:
 		s.dropped++
 		return false
 	}
-	if s.passing == nil {
-		s.passing = make(map[string]bool)
-	}
-	s.passing[name] = true
-	m := s.metrics.one()
-	s.value(m, typeGauge, value)
-	kind := typeGauge
-	s.passed = append(s.passed, &dto.MetricFamily{Name: &name, Help: &help, Type: &kind, Metric: []*dto.Metric{m}})
+	s.passed = append(s.passed, passed{f, value})
 	return true
 }
 
-// add makes an empty series, or nil when the family is full or a family without
-// labels has its series already.
-func (s *sink) add(f *family, labels []string) *dto.Metric {
+// add makes an empty series, or nil when the family is not wanted or full, or
+// has no labels and its series already.
+func (s *sink) add(f *family, labels []string) *sample {
 	list := s.series[f.id]
 	switch {
-	case len(labels) == 0 && len(list) > 0:
+	case f.hidden, len(labels) == 0 && len(list) > 0:
 		return nil
-	case len(list) == seriesLimit:
+	case len(list) >= f.limit:
 		s.dropped++
 		return nil
 	}
-	m := s.metrics.one()
+	m := sample{}
 	if len(labels) > 0 {
-		values := s.values.take(len(labels))
-		m.Label = s.pairPtrs.take(len(labels))
+		m.labels = s.labels.take(len(labels))
 		for i, v := range labels {
-			values[i] = labelValue(v)
-			p := s.pairs.one()
-			p.Name, p.Value = &f.labels[i], &values[i]
-			m.Label[i] = p
+			m.labels[i] = labelValue(v)
 		}
 	}
-	if list == nil {
-		list = s.metricPtrs.take(1)[:0]
-	}
-	s.series[f.id] = append(list, m)
-	return m
+	list = append(list, m)
+	s.series[f.id] = list
+	return &list[len(list)-1]
 }
 
-// families returns what was collected, ordered by name and, in a family, by
-// label values. The sink must not be used afterwards.
-func (s *sink) families() []*dto.MetricFamily {
-	out := make([]*dto.MetricFamily, 0, len(s.series)+len(s.passed))
-	var block slab[dto.MetricFamily]
+// include adds all series of another sink of the same catalog, which must not
+// change any more.
+func (s *sink) include(other *sink) {
+	for id, list := range other.series {
+		switch {
+		case len(list) == 0:
+		case len(s.series[id]) == 0:
+			s.series[id] = list[:len(list):len(list)]
+			s.borrowed = append(s.borrowed, id)
+		default:
+			s.series[id] = append(s.series[id], list...)
+		}
+	}
+	s.dropped += other.dropped
+}
+
+// finish orders the series and leaves out those that came before. The sink must
+// not be changed afterwards.
+func (s *sink) finish() {
 	for id, list := range s.series {
-		if len(list) == 0 {
+		if len(list) < 2 || isAscending(list) {
 			continue
 		}
-		if len(list) > 1 {
-			slices.SortStableFunc(list, compareLabels)
-			list = slices.CompactFunc(list, func(a, b *dto.Metric) bool { return compareLabels(a, b) == 0 })
+		if slices.Contains(s.borrowed, id) {
+			list = slices.Clone(list)
 		}
-		f := s.catalog.families[id]
-		mf := block.one()
-		mf.Name, mf.Help, mf.Type, mf.Metric = &f.name, &f.help, &f.kind, list
-		out = append(out, mf)
+		slices.SortStableFunc(list, compareLabels)
+		s.series[id] = slices.CompactFunc(list, func(a, b sample) bool { return compareLabels(a, b) == 0 })
 	}
-	if len(s.passed) > 0 {
-		out = append(out, s.passed...)
-		slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return strings.Compare(*a.Name, *b.Name) })
+	slices.SortFunc(s.passed, func(a, b passed) int { return strings.Compare(a.family.name, b.family.name) })
+}
+
+// isAscending tells whether each series has greater labels than the one before.
+func isAscending(list []sample) bool {
+	for i := 1; i < len(list); i++ {
+		if compareLabels(list[i-1], list[i]) >= 0 {
+			return false
+		}
 	}
-	return out
+	return true
 }
 
 // compareLabels orders series of one family.
-func compareLabels(a, b *dto.Metric) int {
-	return slices.CompareFunc(a.Label, b.Label, func(x, y *dto.LabelPair) int {
-		return strings.Compare(*x.Value, *y.Value)
-	})
+func compareLabels(a, b sample) int { return slices.Compare(a.labels, b.labels) }
+
+// release gives the sink back for the next scrape, once everyone who has it did.
+func (s *sink) release() {
+	if s.refs.Add(-1) == 0 && s.pool != nil {
+		s.reset()
+		s.pool.Put(s)
+	}
+}
+
+// reset makes the sink as new, with the memory it has.
+func (s *sink) reset() {
+	for _, id := range s.borrowed {
+		s.series[id] = nil
+	}
+	for id, list := range s.series {
+		s.series[id] = list[:0]
+	}
+	s.role, s.borrowed, s.passed, s.dropped = "", s.borrowed[:0], s.passed[:0], 0
+	s.labels.reset()
+	s.dists.reset()
+	s.points.reset()
 }
 
 // labelValue returns v as a valid label value of bounded length.
@@ -217,32 +245,28 @@ func labelValue(v string) string {
 	return strings.ToValidUTF8(v, "\uFFFD")
 }
 
-func (s *sink) float(v float64) *float64 {
-	p := s.floats.one()
-	*p = v
-	return p
+// arena hands out elements of one type from few allocations, and again after a
+// reset.
+type arena[T any] struct {
+	chunk []T
+	used  int
 }
 
-func (s *sink) uint(v uint64) *uint64 {
-	p := s.uints.one()
-	*p = v
-	return p
-}
+const arenaSize = 256
 
-// slab hands out elements of one type, many of them from one allocation.
-type slab[T any] struct{ free []T }
-
-const slabSize = 128
-
-// one returns a zero element.
-func (s *slab[T]) one() *T { return &s.take(1)[0] }
-
-// take returns n zero elements without room to grow.
-func (s *slab[T]) take(n int) []T {
-	if n > len(s.free) {
-		s.free = make([]T, max(n, slabSize))
+// take returns n elements, whatever is in them, without room to grow.
+func (a *arena[T]) take(n int) []T {
+	if a.used+n > len(a.chunk) {
+		// What was taken keeps the old chunk alive.
+		a.chunk, a.used = make([]T, max(n, arenaSize, 2*len(a.chunk))), 0
 	}
-	out := s.free[:n:n]
-	s.free = s.free[n:]
+	out := a.chunk[a.used : a.used+n : a.used+n]
+	a.used += n
 	return out
+}
+
+// reset takes everything back. Nothing that was taken may be used any more.
+func (a *arena[T]) reset() {
+	clear(a.chunk[:a.used]) // lets go of what the elements point to
+	a.used = 0
 }

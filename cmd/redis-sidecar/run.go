@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
@@ -16,6 +15,7 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/config"
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/probe"
+	"github.com/redis-sidecar/redis-sidecar/internal/process"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -56,12 +56,13 @@ type agent struct {
 	clients []*redis.Client
 	jobs    []func(ctx context.Context, hurry <-chan struct{}) error
 	metrics *prometheus.Registry // of the agent itself
+	process *process.Collector
 	server  *web.Server
 }
 
 func newAgent(e *env, l *loaded) (*agent, error) {
-	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry()}
-	a.metrics.MustRegister(a.board.Collector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry(), process: process.New()}
+	a.metrics.MustRegister(a.board.Collector(), a.process, buildInfo())
 
 	announced := a.addAnnounce()
 	a.addConfig()
@@ -247,6 +248,7 @@ func (a *agent) close() {
 	for _, c := range a.clients {
 		_ = c.Close()
 	}
+	a.process.Close()
 }
 
 func buildInfo() prometheus.Collector {

@@ -5,7 +5,6 @@ package redis
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -141,10 +140,14 @@ func (c *Client) ConnectTime() time.Duration { return time.Duration(c.connectTim
 // Do sends one command and returns its reply: a string, an int64, nil or a
 // []any of these. An error reply is an error for which IsReply is true.
 func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
-	cmd := goredis.NewCmd(ctx, c.words(args)...)
-	_ = c.db.Process(ctx, cmd)
-	v, err := reply(cmd)
-	return v, classify(args, err)
+	replies, err := c.Pipeline(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	if err, failed := replies[0].(error); failed {
+		return nil, err
+	}
+	return replies[0], nil
 }
 
 // Pipeline sends all commands in one write and returns their replies in order,
@@ -153,13 +156,15 @@ func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
 // there are no replies.
 func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
 	pipe := c.db.Pipeline()
-	out := make([]*goredis.Cmd, len(cmds))
+	// Raw: package goredis makes an object of every number and string in a reply.
+	out := make([]*goredis.RawCmd, len(cmds))
 	for i, args := range cmds {
-		out[i] = pipe.Do(ctx, c.words(args)...)
+		out[i] = goredis.NewRawCmd(ctx, c.words(args)...)
+		_ = pipe.Process(ctx, out[i])
 	}
 	_, failed := pipe.Exec(ctx)
 	replies := make([]any, len(cmds))
-	if failed != nil && !slices.ContainsFunc(out, func(c *goredis.Cmd) bool { return c.Err() != nil }) {
+	if failed != nil && !slices.ContainsFunc(out, func(c *goredis.RawCmd) bool { return c.Err() != nil }) {
 		// Nothing was sent: the handshake of a new connection was refused.
 		err := classify(cmds[0], failed)
 		if !IsReply(err) {
@@ -171,15 +176,18 @@ func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) 
 		return replies, nil
 	}
 	for i, cmd := range out {
-		v, err := reply(cmd)
-		err = classify(cmds[i], err)
-		if err != nil && !IsReply(err) {
-			return nil, err
+		raw, err := cmd.Result()
+		if err != nil {
+			return nil, classify(cmds[i], err)
+		}
+		v, err := decode(raw)
+		if err != nil {
+			return nil, classify(cmds[i], err)
+		}
+		if e, ok := v.(*replyError); ok {
+			v = classifyReply(cmds[i], e.text)
 		}
 		replies[i] = v
-		if err != nil {
-			replies[i] = err
-		}
 	}
 	return replies, nil
 }
@@ -240,13 +248,4 @@ func (c *Client) words(args []string) []any {
 		}
 	}
 	return out
-}
-
-// reply returns the value of a finished command; a nil reply is no error.
-func reply(cmd *goredis.Cmd) (any, error) {
-	v, err := cmd.Result()
-	if errors.Is(err, goredis.Nil) {
-		return nil, nil
-	}
-	return v, err
 }

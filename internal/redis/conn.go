@@ -46,7 +46,7 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 		}
 		c = t
 	}
-	watched := &conn{Conn: c, limit: o.ReplyLimit}
+	watched := &conn{Conn: c, limit: o.ReplyLimit, guard: guard{limit: o.ReplyLimit}}
 	if raw, ok := c.(syscall.Conn); ok {
 		return plain{watched, raw}, nil
 	}
@@ -55,12 +55,14 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 
 // conn watches what the server sends. A server beyond maxclients says so
 // unasked and hangs up; without a look at the first bytes that would be no more
-// than an end of file. A peer that sends without end is cut off.
+// than an end of file. A peer that sends without end, or announces what no server
+// does, is cut off.
 type conn struct {
 	net.Conn
 	limit int64
 	got   int64 // bytes since the last write
 	begun bool  // something was read
+	guard guard
 }
 
 // Write sends a request, which opens a new allowance for the reply.
@@ -104,6 +106,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if c.got += int64(n); c.got > c.limit {
 		return 0, errReplyLimit
+	}
+	if err := c.guard.check(p[:n]); err != nil {
+		return 0, err
 	}
 	return n, err
 }

@@ -41,19 +41,28 @@ func classify(args []string, err error) error {
 	if err == nil {
 		return nil
 	}
-	op := strings.Join(args[:min(len(args), commandWords(args))], " ")
 	if _, ok := errors.AsType[goredis.Error](err); ok && !isConnError(err) {
 		// The text may be wrapped by go-redis ("failed to authenticate: …").
 		text := err.Error()
 		if inner := innermost(err); inner != nil {
 			text = inner.Error()
 		}
-		text, _, _ = strings.Cut(text, ", with args beginning with:") // they may hold a secret
-		reason, hint := replyReason(text)
-		return status.WithHint(reason, hint, fmt.Errorf("%s: %w", op, &replyError{text}))
+		return classifyReply(args, text)
 	}
 	reason, hint := connReason(err)
-	return status.WithHint(reason, hint, fmt.Errorf("%s: %w", op, err))
+	return status.WithHint(reason, hint, fmt.Errorf("%s: %w", operation(args), err))
+}
+
+// classifyReply is classify for the text of an error reply.
+func classifyReply(args []string, text string) error {
+	text, _, _ = strings.Cut(text, ", with args beginning with:") // they may hold a secret
+	reason, hint := replyReason(text)
+	return status.WithHint(reason, hint, fmt.Errorf("%s: %w", operation(args), &replyError{text}))
+}
+
+// operation names a command in an error.
+func operation(args []string) string {
+	return strings.Join(args[:min(len(args), commandWords(args))], " ")
 }
 
 // commandWords is how many words of a command are safe and useful to name: two
@@ -152,7 +161,7 @@ func connReason(err error) (status.Reason, string) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, net.ErrClosed):
 		return status.ReasonUnreachable, "redis-server closed the connection"
-	case errors.Is(err, errReplyLimit):
+	case errors.Is(err, errReplyLimit), errors.Is(err, errReplyArray), errors.Is(err, errReplyNesting):
 		return status.ReasonProtocol, ""
 	}
 	if errors.As(err, &netErr) {

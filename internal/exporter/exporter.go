@@ -93,6 +93,15 @@ func New(server Server, report *status.Reporter, opts Options) *Exporter {
 // Collectors returns the names of all collectors, in the order they run in.
 func Collectors() []string { return New(nil, nil, Options{}).names() }
 
+// Run runs what is done outside scrapes, until ctx ends.
+func (e *Exporter) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Rejected counts a request to /scrape that was refused, see Scraper.
+func (e *Exporter) Rejected() { e.self.reject() }
+
 // names are those of the collectors that are not disabled.
 func (e *Exporter) names() []string {
 	names := make([]string, len(e.collectors))

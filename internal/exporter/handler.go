@@ -29,11 +29,15 @@ const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // metrics of these names, or of these collectors, are shown. others may be nil.
 func NewHandler(e *Exporter, others prometheus.Gatherer) http.Handler {
 	if others == nil {
-		others = prometheus.Gatherers{}
+		others = none{}
 	}
-	h := &handler{e: e, others: others}
-	return compressed(h)
+	return compressed(&handler{e: e, others: others})
 }
+
+// none gathers nothing.
+type none struct{}
+
+func (none) Gather() ([]*dto.MetricFamily, error) { return nil, nil }
 
 type handler struct {
 	e      *Exporter

@@ -26,11 +26,13 @@ type self struct {
 	scrapes, durations, lastDuration, lastConnect  *family
 	lastError, build                               *family
 	success, duration, readTime, refused, overflow *family
+	rejected                                       *family
 
 	mu          sync.Mutex
 	collections uint64
 	seconds     float64
 	dropped     uint64
+	rejects     uint64
 }
 
 func newSelf(c *catalog, collectors []collector, opts Options) *self {
@@ -49,6 +51,9 @@ func newSelf(c *catalog, collectors []collector, opts Options) *self {
 		build: c.add(typeGauge, "exporter_build_info", "exporter",
 			"1, with the version of this program.", "build_date", "commit_sha", "golang_version", "version"),
 
+		rejected: c.add(typeCounter, "target_scrape_request_errors_total", "exporter",
+			"Requests to /scrape that were refused: no target, one that is not allowed, a bad key check."),
+
 		down: c.addOwn(typeGauge, "redis_down",
 			"1 for the reason why the server did not answer this scrape, 0 for all others.", "reason"),
 		success: c.addOwn(typeGauge, "exporter_collector_success",
@@ -62,7 +67,7 @@ func newSelf(c *catalog, collectors []collector, opts Options) *self {
 		overflow: c.addOwn(typeCounter, "exporter_dropped_series_total",
 			"Series left out because their metric had too many."),
 	}
-	for _, f := range []*family{s.scrapes, s.durations, s.lastConnect, s.build} {
+	for _, f := range []*family{s.scrapes, s.durations, s.lastConnect, s.build, s.rejected} {
 		f.role = false // as in redis_exporter
 	}
 	for _, c := range collectors {
@@ -83,10 +88,17 @@ func (s *self) count(c scrape) {
 	s.dropped += uint64(c.dropped)
 }
 
+// reject counts a request to /scrape that was refused.
+func (s *self) reject() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rejects++
+}
+
 // emit adds the exporter's own series.
 func (s *self) emit(out *sink, c scrape) {
 	s.mu.Lock()
-	count, seconds, dropped := s.collections, s.seconds, s.dropped
+	count, seconds, dropped, rejects := s.collections, s.seconds, s.dropped, s.rejects
 	s.mu.Unlock()
 
 	reason := ""
@@ -100,6 +112,7 @@ func (s *self) emit(out *sink, c scrape) {
 	out.flag(s.lastError, c.err != nil, reason)
 	out.set(s.scrapes, float64(count))
 	out.summary(s.durations, count, seconds, nil)
+	out.set(s.rejected, float64(rejects))
 	out.set(s.lastDuration, c.took.Seconds())
 	out.set(s.lastConnect, c.connect.Seconds())
 	if s.labels != nil {

@@ -41,7 +41,7 @@ func TestBasicAuth(t *testing.T) {
 		})
 		return got
 	}
-	for _, path := range []string{"/livez", "/readyz", "/startupz", "/health"} {
+	for _, path := range []string{"/livez", "/readyz", "/startupz", "/health", "/-/healthy", "/-/ready"} {
 		if got := code(path); got != 200 {
 			t.Errorf("%s without a password: %d", path, got)
 		}

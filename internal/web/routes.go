@@ -17,6 +17,8 @@ type Routes struct {
 	Metrics     http.Handler            //
 	Probes      map[string]http.Handler // by path: /startupz, /livez, /readyz
 	Status      func() any              // what /status answers as JSON
+	Pages       map[string]http.Handler // more to read, by path
+	Actions     map[string]http.Handler // what may be posted to, by path
 }
 
 // Handler returns one handler for all paths, with the page at "/" and "ok" at
@@ -29,7 +31,15 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	page := newPage(r.MetricsPath)
 	paths := map[string]http.Handler{
 		"/":       readOnly(page),
-		"/health": readOnly(http.HandlerFunc(health)),
+	}
+	for _, path := range healthPaths() {
+		paths[path] = readOnly(http.HandlerFunc(health))
+	}
+	for path, h := range r.Pages {
+		paths[path] = readOnly(h)
+	}
+	for path, h := range r.Actions {
+		paths[path] = action(h)
 	}
 	if r.Status != nil {
 		paths["/status"] = readOnly(statusHandler(r.Status, log))
@@ -51,6 +61,10 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 		http.Error(w, "404: there is nothing here; / lists what there is", http.StatusNotFound)
 	}))
 }
+
+// healthPaths say that the sidecar itself runs: the first is redis_exporter's, the
+// others are the usual ones of Prometheus' own programs.
+func healthPaths() []string { return []string{"/health", "/-/healthy", "/-/ready"} }
 
 func health(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -85,6 +99,20 @@ func readOnly(h http.Handler) http.Handler {
 			return
 		}
 		h.ServeHTTP(w, r)
+	})
+}
+
+// action lets GET, POST and PUT through: redis_exporter reloads by any method,
+// Prometheus' own programs by POST and PUT.
+func action(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodGet, http.MethodPost, http.MethodPut:
+			h.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Allow", "GET, POST, PUT")
+			http.Error(w, "405: only POST, PUT and GET", http.StatusMethodNotAllowed)
+		}
 	})
 }
 

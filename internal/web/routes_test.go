@@ -45,7 +45,9 @@ func TestRoutes(t *testing.T) {
 				panic("broken")
 			}),
 		},
-		Status: func() any { return map[string]int{"a": 1} },
+		Status:  func() any { return map[string]int{"a": 1} },
+		Pages:   map[string]http.Handler{"/scrape": says("scraped")},
+		Actions: map[string]http.Handler{"/-/reload": says("done")},
 	}.Handler(logTo(&log))
 	tests := []struct {
 		method, path string
@@ -60,6 +62,14 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/health", 200, "ok\n"}, // the server drops the body
 		{"POST", "/custom", 405, "405: only GET\n"},
 		{"POST", "/health", 405, "405: only GET\n"},
+		{"GET", "/-/healthy", 200, "ok\n"},
+		{"GET", "/-/ready", 200, "ok\n"},
+		{"GET", "/scrape", 200, "scraped"},
+		{"POST", "/scrape", 405, "405: only GET\n"},
+		{"GET", "/-/reload", 200, "done"},
+		{"POST", "/-/reload", 200, "done"},
+		{"PUT", "/-/reload", 200, "done"},
+		{"DELETE", "/-/reload", 405, "405: only POST, PUT and GET\n"},
 		{"GET", "/status", 200, "{\n  \"a\": 1\n}\n"},
 		{"DELETE", "/status", 405, "405: only GET\n"},
 		{"GET", "/status/", 404, "404: there is nothing here; / lists what there is\n"},

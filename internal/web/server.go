@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -166,8 +167,8 @@ func (s *Server) Run(ctx context.Context) error {
 // none, and these tell no more than yes, no and why.
 func isPublic(path string) bool {
 	switch path {
-	case "/startupz", "/livez", "/readyz", "/health":
+	case "/startupz", "/livez", "/readyz":
 		return true
 	}
-	return false
+	return slices.Contains(healthPaths(), path)
 }

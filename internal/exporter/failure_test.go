@@ -350,3 +350,48 @@ func TestRoundTrips(t *testing.T) {
 		}
 	}
 }
+
+// Killed and started again: down with the reason at once, then up with the first
+// scrape, on a new connection.
+func TestDeadServer(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	e, _ := newExporter(t, srv.Client(t), exporter.Options{})
+	if reason := downReason(t, scrape(t, e)); reason != "" {
+		t.Fatalf("down before: %s", reason)
+	}
+	srv.Kill(t)
+	for range 2 {
+		if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonUnreachable) {
+			t.Errorf("down because of %q", reason)
+		}
+	}
+	srv.Start(t)
+	if reason := downReason(t, scrapeIn(t, e, 2*time.Second)); reason != "" {
+		t.Errorf("down afterwards: %s", reason)
+	}
+}
+
+// A replica that lost its master and serves no stale data answers most commands
+// with MASTERDOWN, but none of those a scrape needs: it is up, and its link is
+// down.
+func TestMasterDown(t *testing.T) {
+	srv := testenv.StartRedis(t, "--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no")
+	if _, err := srv.Client(t).Do(t.Context(), "GET", "a"); status.ReasonOf(err) != status.ReasonMasterDown {
+		t.Fatalf("GET: %v, want MASTERDOWN", err)
+	}
+	e, _ := newExporter(t, srv.Client(t), exporter.Options{})
+	got := scrapeIn(t, e, time.Second)
+	if reason := downReason(t, got); reason != "" {
+		t.Errorf("down because of %q", reason)
+	}
+	expect(t, got, map[string]string{
+		`redis_master_link_up{master_host="127.0.0.1",master_port="1"}`: "0",
+		"redis_slowlog_length": "0", "redis_config_maxmemory": "0",
+	})
+	expect(t, scrape(t, e), map[string]string{"redis_total_error_replies": got["redis_total_error_replies"]})
+	for name, v := range got {
+		if strings.HasPrefix(name, "redis_sidecar_exporter_collector_success") && v != "1" {
+			t.Errorf("%s is %s", name, v)
+		}
+	}
+}

@@ -68,6 +68,7 @@ func FuzzCollect(f *testing.F) {
 		s := &replay{info: info, replies: map[string]any{"CLUSTER INFO": cluster}}
 		e, _ := newExporter(t, s, exporter.Options{})
 		gatherable(t, e.Scrape(t.Context()))
+		canonical(t, get(t, exporter.NewHandler(e, nil), "/metrics", nil).Body.String())
 	})
 }
 
@@ -82,6 +83,7 @@ func FuzzReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, info string, script []byte) {
 		e, _ := newExporter(t, scripted{info, script}, exporter.Options{})
 		gatherable(t, e.Scrape(t.Context()))
+		canonical(t, get(t, exporter.NewHandler(e, nil), "/metrics", nil).Body.String())
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 // calls itself for each array in an array. Real replies stay far below.
 const (
 	maxReplyDepth    = 32
-	maxReplyElements = 1 << 20
+	maxReplyElements = 1 << 18
 	maxReplyLine     = 64 << 10 // a status, an error, a number or a length
 )
 

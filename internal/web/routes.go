@@ -30,7 +30,7 @@ func (r Routes) Handler(log *slog.Logger) http.Handler {
 	}
 	page := newPage(r.MetricsPath)
 	paths := map[string]http.Handler{
-		"/":       readOnly(page),
+		"/": readOnly(page),
 	}
 	for _, path := range healthPaths() {
 		paths[path] = readOnly(http.HandlerFunc(health))

@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/config"
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/metric"
 	"github.com/redis-sidecar/redis-sidecar/internal/probe"
 	"github.com/redis-sidecar/redis-sidecar/internal/process"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
@@ -55,27 +55,28 @@ type agent struct {
 	board   *status.Board
 	clients []*redis.Client
 	jobs    []func(ctx context.Context, hurry <-chan struct{}) error
-	metrics *prometheus.Registry // of the agent itself
+	sources []metric.Source // the metrics of the agent itself
 	process *process.Collector
 	server  *web.Server
 }
 
 func newAgent(e *env, l *loaded) (*agent, error) {
-	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), metrics: prometheus.NewRegistry(), process: process.New()}
-	a.metrics.MustRegister(a.board.Collector(), a.process, buildInfo())
+	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New()}
+	a.sources = append(a.sources, status.NewMetrics(a.board), a.process, newBuildInfo())
 
+	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
 	announced := a.addAnnounce()
 	a.addConfig()
-	export := a.addExporter()
 	if err := a.addBackup(e); err != nil {
 		return nil, err
 	}
 	probes := a.addProbes(announced)
 	a.add(trim)
+	export := a.newExporter(rep)
 
 	routes := web.Routes{
 		MetricsPath: l.Web.TelemetryPath,
-		Metrics:     exporter.NewHandler(export, a.metrics),
+		Metrics:     exporter.NewHandler(export, nil),
 		Probes:      map[string]http.Handler{},
 		Status:      a.status,
 	}
@@ -114,7 +115,7 @@ func (a *agent) addAnnounce() func() (bool, string) {
 	j := announce.New(a.client("announce"), announce.Options{
 		Mode: announce.Mode(a.l.Announce.Mode), Address: a.l.Announce.Address, PodIP: a.l.Pod.IP, Interval: a.l.Announce.Interval,
 	}, rep)
-	a.metrics.MustRegister(announce.NewCollector(j))
+	a.sources = append(a.sources, announce.NewMetrics(j))
 	a.add(j.Run)
 	return j.OK
 }
@@ -126,14 +127,14 @@ func (a *agent) addConfig() {
 		return
 	}
 	j := config.New(config.Options{Path: a.l.Config.Path, Interval: a.l.Config.Interval, Timeout: a.l.Redis.Timeout}, a.client("config"), rep)
-	a.metrics.MustRegister(j)
+	a.sources = append(a.sources, j)
 	a.add(j.Run)
 }
 
-func (a *agent) addExporter() *exporter.Exporter {
-	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
+// newExporter comes after everything that has metrics of its own.
+func (a *agent) newExporter(rep *status.Reporter) *exporter.Exporter {
 	b := buildVersion()
-	o := exporter.Options{Timeout: a.l.Redis.Timeout, Version: b.version, Commit: b.revision, Date: b.date}
+	o := exporter.Options{Timeout: a.l.Redis.Timeout, Sources: a.sources, Version: b.version, Commit: b.revision, Date: b.date}
 	if a.l.Redis.ConfigCommand == "-" {
 		o.ConfigCommand = "-"
 	}
@@ -156,7 +157,7 @@ func (a *agent) addBackup(e *env) error {
 	if err != nil {
 		return err
 	}
-	a.metrics.MustRegister(j)
+	a.sources = append(a.sources, backup.NewMetrics(j))
 	a.jobs = append(a.jobs, j.Run)
 	return nil
 }
@@ -171,7 +172,7 @@ func (a *agent) addProbes(announced func() (bool, string)) *probe.Monitor {
 	m := probe.NewMonitor(client, probe.Options{
 		Interval: a.l.Probe.Interval, Policy: a.l.probePolicy(), AnnounceOK: announced, Fresh: a.fresh,
 	}, rep)
-	a.metrics.MustRegister(probe.NewCollector(m))
+	a.sources = append(a.sources, probe.NewMetrics(m))
 	a.add(m.Run)
 	return m
 }
@@ -251,10 +252,22 @@ func (a *agent) close() {
 	a.process.Close()
 }
 
-func buildInfo() prometheus.Collector {
-	b := buildVersion()
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "redis_sidecar_build_info", Help: "1, with what this program was built from as labels.",
-		ConstLabels: prometheus.Labels{"version": b.version, "revision": b.revision, "goversion": b.goVersion},
-	}, func() float64 { return 1 })
+// buildInfo is what this program was built from, as a metric.
+type buildInfo struct {
+	desc   *metric.Desc
+	labels []string
 }
+
+func newBuildInfo() buildInfo {
+	b := buildVersion()
+	return buildInfo{
+		desc:   metric.New(metric.Gauge, "build_info", "1, with what this program was built from as labels.", "goversion", "revision", "version"),
+		labels: []string{b.goVersion, b.revision, b.version},
+	}
+}
+
+// Describe implements metric.Source.
+func (b buildInfo) Describe() []*metric.Desc { return []*metric.Desc{b.desc} }
+
+// Emit implements metric.Source.
+func (b buildInfo) Emit(to metric.Sink) { to.Set(b.desc, 1, b.labels...) }

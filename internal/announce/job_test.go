@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
@@ -83,25 +81,6 @@ func infoOf(t *testing.T, r *testenv.Redis, section string) info.Info {
 	return in
 }
 
-func scrape(t *testing.T, c prometheus.Collector) string {
-	t.Helper()
-	reg := prometheus.NewPedanticRegistry()
-	if err := reg.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	for _, mf := range families {
-		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return b.String()
-}
-
 // replicaAt waits until the master lists its only replica under an address.
 func replicaAt(t *testing.T, master *testenv.Redis, ip string) {
 	t.Helper()
@@ -156,17 +135,11 @@ func TestReplicaGetsANewAddress(t *testing.T) {
 	if got := strings.Count(j.log.String(), `msg="announced address corrected" job=announce parameter=replica-announce-ip from=127.0.0.2 to=127.0.0.3`); got != 1 {
 		t.Errorf("%d lines about the correction in:\n%s", got, j.log)
 	}
-	wantMetrics := `# HELP redis_sidecar_announce_address_info The pod's own address and where it was taken from; always 1.
-# TYPE redis_sidecar_announce_address_info gauge
-redis_sidecar_announce_address_info{address="127.0.0.3",source="setting"} 1
-# HELP redis_sidecar_announce_corrections_total Announced addresses that were corrected.
-# TYPE redis_sidecar_announce_corrections_total counter
+	wantMetrics := `redis_sidecar_announce_address_info{address="127.0.0.3",source="setting"} 1
 redis_sidecar_announce_corrections_total 1
-# HELP redis_sidecar_announce_mismatch 1 while redis-server is known to announce another address than its own.
-# TYPE redis_sidecar_announce_mismatch gauge
 redis_sidecar_announce_mismatch 0
 `
-	if diff := cmp.Diff(wantMetrics, scrape(t, NewCollector(j.Job))); diff != "" {
+	if diff := cmp.Diff(wantMetrics, testenv.MetricsText(t, NewMetrics(j.Job))); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
@@ -388,7 +361,7 @@ func TestNotPermitted(t *testing.T) {
 	if ok, why := j.OK(); !ok {
 		t.Errorf("not OK: %s", why)
 	}
-	if metrics := scrape(t, NewCollector(j.Job)); !strings.Contains(metrics, "redis_sidecar_announce_mismatch 1\n") {
+	if metrics := testenv.MetricsText(t, NewMetrics(j.Job)); !strings.Contains(metrics, "redis_sidecar_announce_mismatch 1\n") {
 		t.Errorf("metrics:\n%s", metrics)
 	}
 	if n := strings.Count(j.log.String(), "\n"); n != 1 {

@@ -1,46 +1,41 @@
 package announce
 
-import "github.com/prometheus/client_golang/prometheus"
+import "github.com/redis-sidecar/redis-sidecar/internal/metric"
 
-var _ prometheus.Collector = (*Collector)(nil)
+var _ metric.Source = (*Metrics)(nil)
 
-// Collector gives what the job knows as metrics.
-type Collector struct {
+// Metrics gives what the job knows as metrics.
+type Metrics struct {
 	job                          *Job
-	mismatch, corrections, infos *prometheus.Desc
+	mismatch, corrections, infos *metric.Desc
 }
 
-// NewCollector returns the collector of j.
-func NewCollector(j *Job) *Collector {
-	return &Collector{
+// NewMetrics returns the metrics of j.
+func NewMetrics(j *Job) *Metrics {
+	return &Metrics{
 		job: j,
-		mismatch: prometheus.NewDesc("redis_sidecar_announce_mismatch",
-			"1 while redis-server is known to announce another address than its own.", nil, nil),
-		corrections: prometheus.NewDesc("redis_sidecar_announce_corrections_total",
-			"Announced addresses that were corrected.", nil, nil),
-		infos: prometheus.NewDesc("redis_sidecar_announce_address_info",
-			"The pod's own address and where it was taken from; always 1.", []string{"address", "source"}, nil),
+		mismatch: metric.New(metric.Gauge, "announce_mismatch",
+			"1 while redis-server is known to announce another address than its own."),
+		corrections: metric.New(metric.Counter, "announce_corrections_total",
+			"Announced addresses that were corrected."),
+		infos: metric.New(metric.Gauge, "announce_address_info",
+			"The pod's own address and where it was taken from; always 1.", "address", "source"),
 	}
 }
 
-// Describe implements prometheus.Collector.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.mismatch
-	ch <- c.corrections
-	ch <- c.infos
+// Describe implements metric.Source.
+func (m *Metrics) Describe() []*metric.Desc {
+	return []*metric.Desc{m.mismatch, m.corrections, m.infos}
 }
 
-// Collect implements prometheus.Collector. It does not wait for the server.
-func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	c.job.mu.Lock()
-	mismatch, corrections, own := 0.0, c.job.corrections, c.job.own
-	if c.job.mismatch != "" {
-		mismatch = 1
-	}
-	c.job.mu.Unlock()
-	ch <- prometheus.MustNewConstMetric(c.mismatch, prometheus.GaugeValue, mismatch)
-	ch <- prometheus.MustNewConstMetric(c.corrections, prometheus.CounterValue, float64(corrections))
+// Emit implements metric.Source.
+func (m *Metrics) Emit(to metric.Sink) {
+	m.job.mu.Lock()
+	mismatch, corrections, own := m.job.mismatch != "", m.job.corrections, m.job.own
+	m.job.mu.Unlock()
+	metric.Flag(to, m.mismatch, mismatch)
+	to.Set(m.corrections, float64(corrections))
 	if own.Address != "" {
-		ch <- prometheus.MustNewConstMetric(c.infos, prometheus.GaugeValue, 1, own.Address, string(own.Source))
+		to.Set(m.infos, 1, own.Address, string(own.Source))
 	}
 }

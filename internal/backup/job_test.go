@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -118,19 +116,11 @@ func (j *testJob) wantTaken(want ...time.Duration) {
 // lastKeys is the metric of that name.
 func (j *testJob) lastKeys() float64 {
 	j.t.Helper()
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(j.Job)
-	families, err := reg.Gather()
-	if err != nil {
-		j.t.Fatal(err)
+	n, ok := testenv.Metrics(j.t, NewMetrics(j.Job))["redis_sidecar_backup_last_keys"]
+	if !ok {
+		j.t.Fatal("no redis_sidecar_backup_last_keys")
 	}
-	for _, f := range families {
-		if f.GetName() == "redis_sidecar_backup_last_keys" {
-			return f.GetMetric()[0].GetGauge().GetValue()
-		}
-	}
-	j.t.Fatal("no redis_sidecar_backup_last_keys")
-	return 0
+	return n
 }
 
 func (j *testJob) report() status.Report {
@@ -560,29 +550,22 @@ func TestJobMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const format = `# HELP redis_sidecar_backup_last_duration_seconds How long the newest snapshot took, up to the writing of its manifest.
-# TYPE redis_sidecar_backup_last_duration_seconds gauge
-redis_sidecar_backup_last_duration_seconds %v
-# HELP redis_sidecar_backup_last_keys Keys in the newest snapshot, in all databases.
-# TYPE redis_sidecar_backup_last_keys gauge
-redis_sidecar_backup_last_keys %v
-# HELP redis_sidecar_backup_last_size_bytes Size of the newest snapshot: plain as an RDB, stored as in the store.
-# TYPE redis_sidecar_backup_last_size_bytes gauge
-redis_sidecar_backup_last_size_bytes{kind="plain"} %v
-redis_sidecar_backup_last_size_bytes{kind="stored"} %v
-# HELP redis_sidecar_backup_last_success_timestamp_seconds When the newest snapshot in the store was begun, whichever pod took it; 0 when none is known.
-# TYPE redis_sidecar_backup_last_success_timestamp_seconds gauge
-redis_sidecar_backup_last_success_timestamp_seconds %v
-# HELP redis_sidecar_backup_running 1 while a snapshot is taken.
-# TYPE redis_sidecar_backup_running gauge
-redis_sidecar_backup_running 0
-# HELP redis_sidecar_backup_snapshots Snapshots of this instance in the store, as of the last look.
-# TYPE redis_sidecar_backup_snapshots gauge
-redis_sidecar_backup_snapshots %v
-`
-	if err := testutil.CollectAndCompare(j, strings.NewReader(fmt.Sprintf(format, 0, 0, 0, 0, 0, 0))); err != nil {
-		t.Error(err)
+	compare := func(duration, keys, plain, stored, created, snapshots float64) {
+		t.Helper()
+		want := map[string]float64{
+			"redis_sidecar_backup_last_duration_seconds":          duration,
+			"redis_sidecar_backup_last_keys":                      keys,
+			`redis_sidecar_backup_last_size_bytes{kind="plain"}`:  plain,
+			`redis_sidecar_backup_last_size_bytes{kind="stored"}`: stored,
+			"redis_sidecar_backup_last_success_timestamp_seconds": created,
+			"redis_sidecar_backup_running":                        0,
+			"redis_sidecar_backup_snapshots":                      snapshots,
+		}
+		if diff := cmp.Diff(want, testenv.Metrics(t, NewMetrics(j))); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
 	}
+	compare(0, 0, 0, 0, 0, 0)
 	if err := j.snapshot(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -590,11 +573,5 @@ redis_sidecar_backup_snapshots %v
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf(format, m.Durations.Total, 100, m.RDB.Size, m.Object.Size, float64(m.CreatedAt.UnixMilli())/1000, 1)
-	if err := testutil.CollectAndCompare(j, strings.NewReader(want)); err != nil {
-		t.Error(err)
-	}
-	if problems, err := testutil.CollectAndLint(j); err != nil || len(problems) > 0 {
-		t.Errorf("lint: %v, %v", problems, err)
-	}
+	compare(m.Durations.Total, 100, float64(m.RDB.Size), float64(m.Object.Size), float64(m.CreatedAt.UnixMilli())/1000, 1)
 }

@@ -42,7 +42,7 @@ func FailureReasons() []status.Reason {
 // Job keeps a running server equal to its redis.conf. The file is applied when it
 // has changed and when the server has restarted; a value that somebody changes in
 // between by hand is reported and left alone until then. It is also a
-// prometheus.Collector of the job's own metrics.
+// metric.Source of the job's own metrics.
 type Job struct {
 	o       Options
 	server  Server

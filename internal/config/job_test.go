@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -265,7 +263,7 @@ func TestRestartAndManualAreNamed(t *testing.T) {
 			t.Errorf("%s: no reason", c.Name)
 		}
 	}
-	if got := gather(t, r.job)["redis_sidecar_config_restart_required"]; got != 8 {
+	if got := testenv.Metrics(t, r.job)["redis_sidecar_config_restart_required"]; got != 8 {
 		t.Errorf("restart_required is %v", got)
 	}
 
@@ -308,8 +306,8 @@ func TestBadFileKeepsTheOldState(t *testing.T) {
 	if want := v.path() + want[0] + " (and 5 more problems)"; report.Message != want {
 		t.Errorf("message %q, want %q", report.Message, want)
 	}
-	m := gather(t, r.job)
-	if m["redis_sidecar_config_last_reload_successful"] != 0 || m[`redis_sidecar_config_reloads_total invalid`] != 1 {
+	m := testenv.Metrics(t, r.job)
+	if m["redis_sidecar_config_last_reload_successful"] != 0 || m[`redis_sidecar_config_reloads_total{result="invalid"}`] != 1 {
 		t.Errorf("metrics: %v", m)
 	}
 
@@ -317,8 +315,8 @@ func TestBadFileKeepsTheOldState(t *testing.T) {
 	r.until(status.OK, "", atHash(v.path()))
 	wantValue(t, s, "maxmemory", "209715200")
 	wantValue(t, s, "timeout", "0")
-	m = gather(t, r.job)
-	if m["redis_sidecar_config_last_reload_successful"] != 1 || m["redis_sidecar_config_reloads_total success"] != 2 {
+	m = testenv.Metrics(t, r.job)
+	if m["redis_sidecar_config_last_reload_successful"] != 1 || m[`redis_sidecar_config_reloads_total{result="success"}`] != 2 {
 		t.Errorf("metrics: %v", m)
 	}
 	if strings.Contains(r.log.String(), "hunter2") {
@@ -376,7 +374,7 @@ func TestRefusedValueChangesNothing(t *testing.T) {
 	}
 	before, reports := calls(), 0
 	testenv.Eventually(t, 20*time.Second, func() error {
-		if reports = int(count(r.board)); reports < 10 {
+		if reports = int(count(t, r.board)); reports < 10 {
 			return fmt.Errorf("%d failures", reports)
 		}
 		return nil
@@ -391,21 +389,9 @@ func TestRefusedValueChangesNothing(t *testing.T) {
 }
 
 // count returns how often the job failed with ReasonRejected.
-func count(b *status.Board) float64 {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(b.Collector())
-	families, _ := reg.Gather()
-	n := 0.0
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetValue() == string(status.ReasonRejected) {
-					n += m.GetCounter().GetValue()
-				}
-			}
-		}
-	}
-	return n
+func count(t *testing.T, b *status.Board) float64 {
+	t.Helper()
+	return testenv.Metrics(t, status.NewMetrics(b))[`redis_sidecar_job_failures_total{job="config",reason="`+string(status.ReasonRejected)+`"}`]
 }
 
 func TestDriftIsReportedAndLeftAlone(t *testing.T) {
@@ -419,7 +405,7 @@ func TestDriftIsReportedAndLeftAlone(t *testing.T) {
 	if got := namesOf(d.Drift); got != "maxmemory" {
 		t.Errorf("drift: %s", got)
 	}
-	if got := gather(t, r.job)["redis_sidecar_config_drift"]; got != 1 {
+	if got := testenv.Metrics(t, r.job)["redis_sidecar_config_drift"]; got != 1 {
 		t.Errorf("drift is %v", got)
 	}
 	wantValue(t, s, "maxmemory", "314572800")
@@ -548,36 +534,14 @@ func TestNoFile(t *testing.T) {
 
 func TestMetricsExistFromTheStart(t *testing.T) {
 	j := New(Options{Path: "/nowhere"}, nil, nil)
-	m := gather(t, j)
+	m := testenv.Metrics(t, j)
 	for _, name := range []string{
-		"redis_sidecar_config_reloads_total success", "redis_sidecar_config_reloads_total invalid", "redis_sidecar_config_reloads_total rejected",
-		"redis_sidecar_config_reloads_total error", "redis_sidecar_config_last_reload_successful",
+		`redis_sidecar_config_reloads_total{result="success"}`, `redis_sidecar_config_reloads_total{result="invalid"}`, `redis_sidecar_config_reloads_total{result="rejected"}`,
+		`redis_sidecar_config_reloads_total{result="error"}`, "redis_sidecar_config_last_reload_successful",
 		"redis_sidecar_config_last_reload_success_timestamp_seconds", "redis_sidecar_config_restart_required", "redis_sidecar_config_drift",
 	} {
 		if got, ok := m[name]; !ok || got != 0 {
 			t.Errorf("%s is %v, %v", name, got, ok)
 		}
 	}
-}
-
-// gather returns the values of a collector by name and label value.
-func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
-	t.Helper()
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(c)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			key := f.GetName()
-			for _, l := range m.GetLabel() {
-				key += " " + l.GetValue()
-			}
-			out[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return out
 }

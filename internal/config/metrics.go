@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis-sidecar/redis-sidecar/internal/metric"
 )
 
 // metrics are the job's own. Every series exists from the start.
@@ -20,21 +20,23 @@ type metrics struct {
 	describe descriptions
 }
 
-type descriptions struct{ reloads, good, goodAt, restart, drift *prometheus.Desc }
+type descriptions struct{ reloads, good, goodAt, restart, drift *metric.Desc }
+
+var _ metric.Source = (*Job)(nil)
 
 func newMetrics() *metrics {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("redis_sidecar_config_"+name, help, labels, nil)
+	desc := func(kind metric.Kind, name, help string, labels ...string) *metric.Desc {
+		return metric.New(kind, "config_"+name, help, labels...)
 	}
 	return &metrics{
 		reloads: map[string]float64{"success": 0, "invalid": 0, "rejected": 0, "error": 0},
 		describe: descriptions{
-			reloads: desc("reloads_total", "Applications of redis.conf, after a change of the file or a restart of the server: success; "+
+			reloads: desc(metric.Counter, "reloads_total", "Applications of redis.conf, after a change of the file or a restart of the server: success; "+
 				"invalid, the file has problems; rejected, the server refused a value; error, the server could not be asked.", "result"),
-			good:    desc("last_reload_successful", "Whether the last application of redis.conf succeeded."),
-			goodAt:  desc("last_reload_success_timestamp_seconds", "When redis.conf was last applied, in Unix time; 0 if never."),
-			restart: desc("restart_required", "Directives whose change needs a restart of redis-server."),
-			drift:   desc("drift", "Parameters that differ from redis.conf though it was applied."),
+			good:    desc(metric.Gauge, "last_reload_successful", "Whether the last application of redis.conf succeeded."),
+			goodAt:  desc(metric.Gauge, "last_reload_success_timestamp_seconds", "When redis.conf was last applied, in Unix time; 0 if never."),
+			restart: desc(metric.Gauge, "restart_required", "Directives whose change needs a restart of redis-server."),
+			drift:   desc(metric.Gauge, "drift", "Parameters that differ from redis.conf though it was applied."),
 		},
 	}
 }
@@ -63,27 +65,22 @@ func (m *metrics) state(restart, drift int) {
 	m.restart, m.drift = float64(restart), float64(drift)
 }
 
-// Describe implements prometheus.Collector.
-func (j *Job) Describe(ch chan<- *prometheus.Desc) {
+// Describe implements metric.Source.
+func (j *Job) Describe() []*metric.Desc {
 	d := j.metrics.describe
-	for _, desc := range []*prometheus.Desc{d.reloads, d.good, d.goodAt, d.restart, d.drift} {
-		ch <- desc
-	}
+	return []*metric.Desc{d.reloads, d.good, d.goodAt, d.restart, d.drift}
 }
 
-// Collect implements prometheus.Collector.
-func (j *Job) Collect(ch chan<- prometheus.Metric) {
+// Emit implements metric.Source.
+func (j *Job) Emit(to metric.Sink) {
 	m := j.metrics
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for result, n := range m.reloads {
-		ch <- prometheus.MustNewConstMetric(m.describe.reloads, prometheus.CounterValue, n, result)
+		to.Set(m.describe.reloads, n, result)
 	}
-	gauge := func(desc *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
-	}
-	gauge(m.describe.good, m.good)
-	gauge(m.describe.goodAt, m.goodAt)
-	gauge(m.describe.restart, m.restart)
-	gauge(m.describe.drift, m.drift)
+	to.Set(m.describe.good, m.good)
+	to.Set(m.describe.goodAt, m.goodAt)
+	to.Set(m.describe.restart, m.restart)
+	to.Set(m.describe.drift, m.drift)
 }

@@ -12,6 +12,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/metric"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -48,6 +49,9 @@ type Options struct {
 	MaxSeries int
 	// InstanceRoleLabel adds the label instance_role to every metric of the server.
 	InstanceRoleLabel bool
+	// Sources are shown together with the server's metrics: those of the sidecar
+	// itself.
+	Sources []metric.Source
 	// Version, Commit and Date are of this program's build, for build_info.
 	// Without a version there is none.
 	Version, Commit, Date string
@@ -63,6 +67,7 @@ type Exporter struct {
 	catalog    *catalog
 	collectors []collector
 	self       *self
+	sources    *sources
 	flights    flights
 	sinks      sync.Pool              // of *sink
 	role       atomic.Pointer[string] // for the label instance_role: the last one known
@@ -86,6 +91,7 @@ func New(server Server, report *status.Reporter, opts Options) *Exporter {
 		broken:     make(map[string]bool),
 	}
 	e.self = newSelf(c, e.collectors, opts)
+	e.sources = newSources(c, opts.Sources)
 	c.seal()
 	return e
 }
@@ -212,6 +218,7 @@ func (e *Exporter) finish(out *sink, s scrape) {
 		out.role = *role
 	}
 	e.self.emit(out, s)
+	e.sources.emit(out)
 	out.finish()
 }
 

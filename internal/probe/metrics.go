@@ -1,43 +1,33 @@
 package probe
 
-import "github.com/prometheus/client_golang/prometheus"
+import "github.com/redis-sidecar/redis-sidecar/internal/metric"
 
-var _ prometheus.Collector = (*Collector)(nil)
+var _ metric.Source = (*Metrics)(nil)
 
-// Collector gives the verdicts as metrics.
-type Collector struct {
-	monitor    *Monitor
-	verdict    *prometheus.Desc
-	unanswered *prometheus.Desc
+// Metrics gives the verdicts as metrics.
+type Metrics struct {
+	monitor             *Monitor
+	verdict, unanswered *metric.Desc
 }
 
-// NewCollector returns the collector of m.
-func NewCollector(m *Monitor) *Collector {
-	return &Collector{
-		monitor: m,
-		verdict: prometheus.NewDesc("redis_sidecar_probe_verdict",
-			"1 when the probe's verdict is yes, 0 when it is no.", []string{"probe"}, nil),
-		unanswered: prometheus.NewDesc("redis_sidecar_probe_unanswered_seconds",
-			"How long redis-server has owed an answer; 0 when it answered the last question.", nil, nil),
+// NewMetrics returns the metrics of m.
+func NewMetrics(m *Monitor) *Metrics {
+	return &Metrics{
+		monitor:    m,
+		verdict:    metric.New(metric.Gauge, "probe_verdict", "1 when the probe's verdict is yes, 0 when it is no.", "probe"),
+		unanswered: metric.New(metric.Gauge, "probe_unanswered_seconds", "How long redis-server has owed an answer; 0 when it answered the last question."),
 	}
 }
 
-// Describe implements prometheus.Collector.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.verdict
-	ch <- c.unanswered
-}
+// Describe implements metric.Source.
+func (m *Metrics) Describe() []*metric.Desc { return []*metric.Desc{m.verdict, m.unanswered} }
 
-// Collect implements prometheus.Collector. It does not wait for the server.
-func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	o := c.monitor.observation()
-	v := Judge(o, c.monitor.opt.Policy)
+// Emit implements metric.Source.
+func (m *Metrics) Emit(to metric.Sink) {
+	o := m.monitor.observation()
+	v := Judge(o, m.monitor.opt.Policy)
 	for _, k := range Kinds() {
-		value := 0.0
-		if v.Of(k).OK {
-			value = 1
-		}
-		ch <- prometheus.MustNewConstMetric(c.verdict, prometheus.GaugeValue, value, string(k))
+		metric.Flag(to, m.verdict, v.Of(k).OK, string(k))
 	}
-	ch <- prometheus.MustNewConstMetric(c.unanswered, prometheus.GaugeValue, o.Silent.Seconds())
+	to.Set(m.unanswered, o.Silent.Seconds())
 }

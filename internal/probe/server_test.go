@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/probe"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
@@ -549,16 +547,12 @@ func TestHandlersAskAndMetrics(t *testing.T) {
 	if got, want := ask(probe.Readiness), (probe.Verdict{OK: true, Reason: probe.ReasonOK, Message: "master"}); got != want {
 		t.Errorf("Ask: got %+v, want %+v", got, want)
 	}
-	want := `# HELP redis_sidecar_probe_unanswered_seconds How long redis-server has owed an answer; 0 when it answered the last question.
-# TYPE redis_sidecar_probe_unanswered_seconds gauge
-redis_sidecar_probe_unanswered_seconds 0
-# HELP redis_sidecar_probe_verdict 1 when the probe's verdict is yes, 0 when it is no.
-# TYPE redis_sidecar_probe_verdict gauge
+	want := `redis_sidecar_probe_unanswered_seconds 0
 redis_sidecar_probe_verdict{probe="liveness"} 1
 redis_sidecar_probe_verdict{probe="readiness"} 1
 redis_sidecar_probe_verdict{probe="startup"} 1
 `
-	if diff := cmp.Diff(want, scrape(t, probe.NewCollector(m))); diff != "" {
+	if diff := cmp.Diff(want, testenv.MetricsText(t, probe.NewMetrics(m))); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 
@@ -580,26 +574,6 @@ redis_sidecar_probe_verdict{probe="startup"} 1
 	if rec.Code != http.StatusMethodNotAllowed || rec.Header().Get("Allow") != "GET, HEAD" {
 		t.Errorf("POST: %d %v", rec.Code, rec.Header())
 	}
-}
-
-// scrape returns what a collector gives, as text.
-func scrape(t *testing.T, c prometheus.Collector) string {
-	t.Helper()
-	reg := prometheus.NewPedanticRegistry()
-	if err := reg.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	for _, mf := range families {
-		if _, err := expfmt.MetricFamilyToText(&b, mf); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return b.String()
 }
 
 func TestAskNoSidecar(t *testing.T) {

@@ -9,10 +9,11 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis-sidecar/redis-sidecar/internal/metric"
 )
 
 // Collector collects the metrics of this process. On systems without Linux'
@@ -24,14 +25,20 @@ type Collector struct {
 	mu    sync.Mutex
 	block [8 << 10]byte // what was read; guarded by mu
 
-	cpu, start, rss, vsize, vsizeMax, files, filesMax, received, sent *prometheus.Desc
+	cpu, start, rss, vsize, vsizeMax, files, filesMax, received, sent *metric.Desc
 }
 
-var _ prometheus.Collector = (*Collector)(nil)
+var _ metric.Source = (*Collector)(nil)
 
 // New returns the collector. It keeps two files of /proc open until Close.
 func New() *Collector {
-	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc("process_"+name, help, nil, nil) }
+	desc := func(name, help string) *metric.Desc {
+		d := &metric.Desc{Name: "process_" + name, Help: help}
+		if strings.HasSuffix(name, "_total") {
+			d.Kind = metric.Counter
+		}
+		return d
+	}
 	c := &Collector{
 		cpu:      desc("cpu_seconds_total", "Total user and system CPU time spent in seconds."),
 		start:    desc("start_time_seconds", "Start time of the process since unix epoch in seconds."),
@@ -58,42 +65,37 @@ func (c *Collector) Close() {
 	}
 }
 
-// Describe sends what there can be.
-func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.cpu, c.start, c.rss, c.vsize, c.vsizeMax, c.files, c.filesMax, c.received, c.sent} {
-		ch <- d
-	}
+// Describe implements metric.Source.
+func (c *Collector) Describe() []*metric.Desc {
+	return []*metric.Desc{c.cpu, c.start, c.rss, c.vsize, c.vsizeMax, c.files, c.filesMax, c.received, c.sent}
 }
 
-// Collect sends what the system says now.
-func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, kind, v)
-	}
+// Emit implements metric.Source: what the system says now.
+func (c *Collector) Emit(to metric.Sink) {
 	var use syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &use) == nil {
-		send(c.cpu, prometheus.CounterValue, float64(use.Utime.Nano()+use.Stime.Nano())/1e9)
+		to.Set(c.cpu, float64(use.Utime.Nano()+use.Stime.Nano())/1e9)
 	}
 	if c.started > 0 {
-		send(c.start, prometheus.GaugeValue, c.started)
+		to.Set(c.start, c.started)
 	}
 	if vsize, rss, ok := c.memory(); ok {
-		send(c.vsize, prometheus.GaugeValue, vsize)
-		send(c.rss, prometheus.GaugeValue, rss)
+		to.Set(c.vsize, vsize)
+		to.Set(c.rss, rss)
 	}
 	if n, ok := openFiles(); ok {
-		send(c.files, prometheus.GaugeValue, n)
+		to.Set(c.files, n)
 	}
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
-		send(c.filesMax, prometheus.GaugeValue, float64(limit.Cur))
+		to.Set(c.filesMax, float64(limit.Cur))
 	}
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &limit) == nil {
-		send(c.vsizeMax, prometheus.GaugeValue, float64(limit.Cur))
+		to.Set(c.vsizeMax, float64(limit.Cur))
 	}
 	if in, out, ok := c.octets(); ok {
-		send(c.received, prometheus.CounterValue, in)
-		send(c.sent, prometheus.CounterValue, out)
+		to.Set(c.received, in)
+		to.Set(c.sent, out)
 	}
 }
 

@@ -1,75 +1,59 @@
 package status
 
 import (
-	"maps"
-	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis-sidecar/redis-sidecar/internal/metric"
 )
 
-// Collector returns the Board as metrics. Every series of a registered job
-// exists from its registration on, so that a rate or an absence can be alerted
-// on from the first scrape.
-func (b *Board) Collector() prometheus.Collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("redis_sidecar_job_"+name, help, append([]string{"job"}, labels...), nil)
-	}
-	return &collector{
-		board:    b,
-		state:    desc("state", "1 for the state that the job is in, 0 for the others.", "state"),
-		success:  desc("last_success_timestamp_seconds", "Unix time of the last good run, 0 before the first."),
-		next:     desc("next_run_timestamp_seconds", "Unix time of the next run by the clock, 0 when there is none."),
-		failures: desc("failures_total", "Failed runs by reason.", "reason"),
-		duration: desc("duration_seconds", "Duration of finished runs, good or not."),
-		last:     desc("last_duration_seconds", "Duration of the last finished run, good or not."),
-	}
-}
+var _ metric.Source = (*Metrics)(nil)
 
-type collector struct {
+// Metrics gives a Board as metrics. Every series of a registered job exists from
+// its registration on, so that a rate or an absence can be alerted on from the
+// first scrape.
+type Metrics struct {
 	board                                          *Board
-	state, success, next, failures, duration, last *prometheus.Desc
+	state, success, next, failures, duration, last *metric.Desc
 }
 
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.state, c.success, c.next, c.failures, c.duration, c.last} {
-		ch <- d
+// NewMetrics returns the metrics of b.
+func NewMetrics(b *Board) *Metrics {
+	desc := func(kind metric.Kind, name, help string, labels ...string) *metric.Desc {
+		return metric.New(kind, "job_"+name, help, append([]string{"job"}, labels...)...)
+	}
+	return &Metrics{
+		board:    b,
+		state:    desc(metric.Gauge, "state", "1 for the state that the job is in, 0 for the others.", "state"),
+		success:  desc(metric.Gauge, "last_success_timestamp_seconds", "Unix time of the last good run, 0 before the first."),
+		next:     desc(metric.Gauge, "next_run_timestamp_seconds", "Unix time of the next run by the clock, 0 when there is none."),
+		failures: desc(metric.Counter, "failures_total", "Failed runs by reason.", "reason"),
+		duration: desc(metric.Summary, "duration_seconds", "Duration of finished runs, good or not."),
+		last:     desc(metric.Gauge, "last_duration_seconds", "Duration of the last finished run, good or not."),
 	}
 }
 
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	for _, m := range c.metrics() {
-		ch <- m
-	}
+// Describe implements metric.Source.
+func (m *Metrics) Describe() []*metric.Desc {
+	return []*metric.Desc{m.state, m.success, m.next, m.failures, m.duration, m.last}
 }
 
-// metrics builds all under the lock and lets go of it before anything is sent:
-// a slow reader must not hold up the jobs.
-func (c *collector) metrics() []prometheus.Metric {
-	c.board.mu.Lock()
-	defer c.board.mu.Unlock()
-	var out []prometheus.Metric
-	for _, r := range c.board.jobs {
+// Emit implements metric.Source.
+func (m *Metrics) Emit(to metric.Sink) {
+	m.board.mu.Lock()
+	defer m.board.mu.Unlock()
+	for _, r := range m.board.jobs {
 		job := string(r.report.Job)
-		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-			out = append(out, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{job}, labels...)...))
-		}
 		for _, s := range States() {
-			v := 0.0
-			if s == r.report.State {
-				v = 1
-			}
-			gauge(c.state, v, string(s))
+			metric.Flag(to, m.state, s == r.report.State, job, string(s))
 		}
-		gauge(c.success, unix(r.report.LastSuccess))
-		gauge(c.next, unix(r.report.NextRun))
-		gauge(c.last, r.last)
-		for _, reason := range slices.Sorted(maps.Keys(r.failures)) {
-			out = append(out, prometheus.MustNewConstMetric(c.failures, prometheus.CounterValue, float64(r.failures[reason]), job, string(reason)))
+		to.Set(m.success, unix(r.report.LastSuccess), job)
+		to.Set(m.next, unix(r.report.NextRun), job)
+		to.Set(m.last, r.last, job)
+		for reason, n := range r.failures {
+			to.Set(m.failures, float64(n), job, string(reason))
 		}
-		out = append(out, prometheus.MustNewConstSummary(c.duration, r.runs, r.seconds, nil, job))
+		to.Summary(m.duration, r.runs, r.seconds, job)
 	}
-	return out
 }
 
 func unix(t time.Time) float64 {

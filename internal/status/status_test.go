@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // clock is a time that the test moves.
@@ -96,46 +95,35 @@ func TestReport(t *testing.T) {
 func TestMetricsExistFromTheStart(t *testing.T) {
 	b, c, _ := board(t)
 	r := b.Register(status.Backup, status.ReasonStore)
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(b.Collector())
-	want := func(ok, failing, store, last string) string {
-		return `
-# HELP redis_sidecar_job_failures_total Failed runs by reason.
-# TYPE redis_sidecar_job_failures_total counter
-redis_sidecar_job_failures_total{job="backup",reason="internal"} 0
-redis_sidecar_job_failures_total{job="backup",reason="store"} ` + store + `
-# HELP redis_sidecar_job_last_success_timestamp_seconds Unix time of the last good run, 0 before the first.
-# TYPE redis_sidecar_job_last_success_timestamp_seconds gauge
-redis_sidecar_job_last_success_timestamp_seconds{job="backup"} ` + last + `
-# HELP redis_sidecar_job_state 1 for the state that the job is in, 0 for the others.
-# TYPE redis_sidecar_job_state gauge
-redis_sidecar_job_state{job="backup",state="disabled"} 0
-redis_sidecar_job_state{job="backup",state="failing"} ` + failing + `
-redis_sidecar_job_state{job="backup",state="ok"} ` + ok + `
-redis_sidecar_job_state{job="backup",state="starting"} ` + map[bool]string{true: "1", false: "0"}[ok+failing == "00"] + `
-redis_sidecar_job_state{job="backup",state="warning"} 0
-`
-	}
-	names := []string{"redis_sidecar_job_failures_total", "redis_sidecar_job_last_success_timestamp_seconds", "redis_sidecar_job_state"}
-	compare := func(text string) {
+	compare := func(state status.State, failures, last float64) {
 		t.Helper()
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(text), names...); err != nil {
-			t.Error(err)
+		want := map[string]float64{
+			`redis_sidecar_job_failures_total{job="backup",reason="internal"}`: 0,
+			`redis_sidecar_job_failures_total{job="backup",reason="store"}`:    failures,
+			`redis_sidecar_job_last_success_timestamp_seconds{job="backup"}`:   last,
+			`redis_sidecar_job_next_run_timestamp_seconds{job="backup"}`:       0,
+			`redis_sidecar_job_last_duration_seconds{job="backup"}`:            0,
+			`redis_sidecar_job_duration_seconds_count{job="backup"}`:           0,
+			`redis_sidecar_job_duration_seconds_sum{job="backup"}`:             0,
+		}
+		for _, s := range status.States() {
+			want[`redis_sidecar_job_state{job="backup",state="`+string(s)+`"}`] = map[bool]float64{true: 1}[s == state]
+		}
+		if diff := cmp.Diff(want, testenv.Metrics(t, status.NewMetrics(b))); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
 		}
 	}
-	compare(want("0", "0", "0", "0"))
+	compare(status.Starting, 0, 0)
 	c.t = c.t.Add(time.Second)
 	r.Success("")
-	compare(want("1", "0", "0", "1001"))
+	compare(status.OK, 0, 1001)
 	r.Failure(status.WithReason(status.ReasonStore, errors.New("x")))
 	r.Failure(status.WithReason(status.ReasonStore, errors.New("x")))
-	compare(want("0", "1", "2", "1001"))
+	compare(status.Failing, 2, 1001)
 	r.Ran(2 * time.Second)
-	if n, err := testutil.GatherAndCount(reg, "redis_sidecar_job_duration_seconds", "redis_sidecar_job_last_duration_seconds"); n != 2 || err != nil {
-		t.Errorf("%d series of durations, %v", n, err)
-	}
-	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
-		t.Errorf("lint: %v %v", problems, err)
+	got := testenv.Metrics(t, status.NewMetrics(b))
+	if got[`redis_sidecar_job_duration_seconds_sum{job="backup"}`] != 2 || got[`redis_sidecar_job_last_duration_seconds{job="backup"}`] != 2 {
+		t.Errorf("after a run of 2 s: %v", got)
 	}
 }
 

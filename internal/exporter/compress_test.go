@@ -8,15 +8,17 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
-func TestAcceptsGzip(t *testing.T) {
-	for header, want := range map[string]bool{
-		"": false, "identity": false, "gzip": true, "gzip;q=0": false, "gzip; q=0.0": false, "gzip;q=0.5": true, "gzip;q=1": true,
-		"zstd, gzip": true, "deflate, gzip;q=1.0, *;q=0.5": true, "x-gzip": false,
+func TestChooseEncoding(t *testing.T) {
+	for header, want := range map[string]string{
+		"": "", "identity": "", "gzip": "gzip", "gzip;q=0": "", "gzip; q=0.0": "", "gzip;q=0.5": "gzip", "gzip;q=1": "gzip",
+		"zstd, gzip": "gzip", "gzip, zstd": "gzip", "deflate, gzip;q=1.0, *;q=0.5": "gzip", "x-gzip": "", "GZIP": "gzip",
+		"zstd": "zstd", "gzip;q=0.5, zstd": "zstd", "zstd;q=0.9,gzip;q=0.8": "zstd", "zstd;q=0": "", "gzip;q=x": "", "gzip;q=0, zstd": "zstd",
 	} {
-		if got := acceptsGzip(header); got != want {
-			t.Errorf("acceptsGzip(%q) = %v", header, got)
+		if got := chooseEncoding(header); got != want {
+			t.Errorf("chooseEncoding(%q) = %q, want %q", header, got, want)
 		}
 	}
 }
@@ -28,7 +30,7 @@ func TestCompressed(t *testing.T) {
 			_, _ = io.WriteString(w, line)
 		}
 	}))
-	for _, accept := range []string{"", "gzip"} {
+	for _, accept := range []string{"", "gzip", "zstd", "gzip", "zstd"} {
 		req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 		req.Header.Set("Accept-Encoding", accept)
 		w := httptest.NewRecorder()
@@ -41,15 +43,23 @@ func TestCompressed(t *testing.T) {
 		}
 		var body io.Reader = w.Body
 		size := w.Body.Len()
-		if accept == "gzip" {
+		switch accept {
+		case "gzip":
 			z, err := gzip.NewReader(w.Body)
 			if err != nil {
 				t.Fatal(err)
 			}
 			body = z
-			if size > len(text)/10 {
-				t.Errorf("%d bytes became %d", len(text), size)
+		case "zstd":
+			z, err := zstd.NewReader(w.Body)
+			if err != nil {
+				t.Fatal(err)
 			}
+			defer z.Close()
+			body = z
+		}
+		if accept != "" && size > len(text)/10 {
+			t.Errorf("%s: %d bytes became %d", accept, len(text), size)
 		}
 		got, err := io.ReadAll(body)
 		if err != nil || string(got) != text {

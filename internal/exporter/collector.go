@@ -45,6 +45,12 @@ type reading struct {
 	// container command the sum of its subcommands. The collector of that
 	// section fills it for those behind it.
 	commands map[string]commandTotals
+	// config has the parameters of the configuration that collectors other than
+	// its own want. That collector fills it for those behind it.
+	config map[string]string
+	// followed has the replies to what collectors asked after the first replies,
+	// by collector.
+	followed map[string][]any
 	// databases is the configured number of databases, 0 when not known. The
 	// collector of the configuration sets it.
 	databases int
@@ -69,17 +75,30 @@ func newCollectors(c *catalog, opts Options) []collector {
 		own(table),
 		own(newInstance(c)),
 		own(newReplication(c)),
-		own(newConfig(c, opts.ConfigCommand)), // before keyspace, which needs the number of databases
-		own(newKeyspace(c)),
+		own(newConfig(c, opts)), // before those that need a parameter of it
+		own(newKeyspace(c, opts.Collect)),
 		own(newCommands(c)),
 		own(newErrors(c)),
-		own(newSlowlog(c)),
+		own(newSlowlog(c, opts.Collect)), // after commands, which knows their names
+		own(newCommandlog(c)),
 		own(newLatency(c)),
 		own(newHistogram(c)), // after commands, which has its sums
 		own(newCluster(table)),
-		own(newSentinel(c)),
+		own(newClusterNodes(c)),
+		own(newClusterLinks(c)),
+		own(newSentinel(c, opts.Collect)),
+		own(newModules(c, table)),
+		own(newTile38(table)),
+		own(newFiles(c, opts.Files)),
 	}
-	return slices.DeleteFunc(all, func(c collector) bool { return slices.Contains(opts.Disabled, c.name()) })
+	// All of them describe their metrics, so that the documentation has them.
+	off := slices.Clone(opts.Disabled)
+	for name, on := range map[string]bool{"modules": opts.Collect.Modules, "tile38": opts.Collect.Tile38, "files": opts.Files.on()} {
+		if !on {
+			off = append(off, name)
+		}
+	}
+	return slices.DeleteFunc(all, func(c collector) bool { return slices.Contains(off, c.name()) })
 }
 
 // outcome is how one collector did.

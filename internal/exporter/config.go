@@ -1,27 +1,34 @@
 package exporter
 
 import (
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// config is the collector of the settings that dashboards use. They are asked
-// by name: CONFIG GET * costs the server many times more.
+// config is the collector of the settings that dashboards use, and of all of
+// them when asked for. The few are asked by name: CONFIG GET * costs the server
+// many times more.
 type config struct {
-	command   string // what CONFIG is called; "-" = do not ask
-	numbers   map[string]*family
-	limit     *family
-	overcome  *family
-	parameter []string
+	command         string // what CONFIG is called; "-" = do not ask
+	all, users      bool
+	files           bool // the collector of the files wants its parameters
+	numbers         map[string]*family
+	limit, overcome *family
+	keyValue, value *family
 }
 
-func newConfig(c *catalog, command string) *config {
+func newConfig(c *catalog, opts Options) *config {
 	number := func(name, parameter, help string) *family {
 		return c.add(typeGauge, name, "CONFIG GET "+parameter, help)
 	}
 	const buffers = "client-output-buffer-limit"
 	return &config{
-		command: command,
+		command: opts.ConfigCommand,
+		all:     opts.Collect.ConfigValues,
+		users:   opts.Collect.RevealUsers,
+		files:   opts.Files.on(),
 		numbers: map[string]*family{
 			"maxclients":        number("config_maxclients", "maxclients", "Configured limit of client connections."),
 			"maxmemory":         number("config_maxmemory", "maxmemory", "Limit of used memory as the configuration has it, in bytes; 0 is no limit."),
@@ -32,22 +39,35 @@ func newConfig(c *catalog, command string) *config {
 			"Configured limit of the output buffer of a class of clients in bytes; 0 is no limit.", "class", "limit"),
 		overcome: c.add(typeGauge, "config_client_output_buffer_limit_overcome_seconds", "CONFIG GET "+buffers,
 			"Configured seconds for which the soft limit may be exceeded.", "class", "limit"),
-		parameter: []string{"maxclients", "maxmemory", "io-threads", "repl-backlog-size", buffers, "databases"},
+		keyValue: c.add(typeGauge, "config_key_value", "CONFIG GET *",
+			"1, with the text of a parameter; only there when that is asked for, secrets never.", "key", "value"),
+		value: c.add(typeGauge, "config_value", "CONFIG GET *",
+			"Value of a parameter that is a number; only there when that is asked for.", "key"),
 	}
 }
 
 func (c *config) name() string { return "config" }
 
 func (c *config) ask(server traits) []command {
-	switch {
-	case c.command == "-" || server.sentinel:
+	if c.command == "-" || server.sentinel {
 		return nil
-	case server.major >= 7:
-		return []command{{"config|get", append([]string{c.command, "GET"}, c.parameter...)}}
+	}
+	if c.all {
+		return []command{{"config|get", []string{c.command, "GET", "*"}}}
+	}
+	parameters := []string{"maxclients", "maxmemory", "io-threads", "repl-backlog-size", "client-output-buffer-limit", "databases"}
+	if c.files {
+		parameters = append(parameters, fileParameters(server)...)
+	}
+	if server.valkey(8, 1) {
+		parameters = append(parameters, commandlogParameters()...)
+	}
+	if server.since(7, 0) {
+		return []command{{"config|get", append([]string{c.command, "GET"}, parameters...)}}
 	}
 	// Before 7.0 CONFIG GET takes one parameter.
 	var out []command
-	for _, p := range c.parameter {
+	for _, p := range parameters {
 		out = append(out, command{"config|get", []string{c.command, "GET", p}})
 	}
 	return out
@@ -69,6 +89,9 @@ func (c *config) collect(r *reading, replies []any, out *sink) error {
 				return odd("CONFIG GET", list[i])
 			}
 			c.parameterValue(r, name, value, out)
+			if c.all {
+				parameterSeries(c.keyValue, c.value, name, value, c.users, out)
+			}
 		}
 	}
 	return nil
@@ -87,6 +110,13 @@ func (c *config) parameterValue(r *reading, name, value string, out *sink) {
 			if v, ok := number(value); ok {
 				out.set(f, v)
 			}
+			return
+		}
+		if !c.all || slices.Contains(fileParameters(r.server), name) || strings.HasPrefix(name, "commandlog-") {
+			if r.config == nil {
+				r.config = make(map[string]string)
+			}
+			r.config[name] = value
 		}
 	}
 }
@@ -107,3 +137,31 @@ func (c *config) bufferLimits(value string, out *sink) {
 		}
 	}
 }
+
+// parameterSeries shows one parameter of a server or a Sentinel, unless it is
+// not for everybody to read.
+func parameterSeries(text, numeric *family, name, value string, users bool, out *sink) {
+	if secret(name) || namesUser(name) && value != "" && !users {
+		return
+	}
+	out.set(text, 1, name, value)
+	if v, err := strconv.ParseFloat(value, 64); err == nil && !math.IsNaN(v) {
+		out.set(numeric, v, name)
+	}
+}
+
+// secret tells whether a parameter holds a secret: requirepass, masterauth,
+// primaryauth (Valkey), tls-key-file-pass, sentinel-pass, auth-pass, and what a
+// module may have of that kind. No option shows them.
+func secret(parameter string) bool {
+	p := strings.ToLower(parameter)
+	for _, part := range []string{"pass", "secret", "token", "credential", "private-key", "auth"} {
+		if strings.Contains(p, part) {
+			return p != "tls-auth-clients" && p != "tls-auth-clients-user"
+		}
+	}
+	return false
+}
+
+// namesUser tells whether a parameter holds the name of a user.
+func namesUser(parameter string) bool { return strings.Contains(strings.ToLower(parameter), "user") }

@@ -52,6 +52,10 @@ type Options struct {
 	// Sources are shown together with the server's metrics: those of the sidecar
 	// itself.
 	Sources []metric.Source
+	// Collect says what more, or less, than the default is collected.
+	Collect CollectOptions
+	// Files says where the server's files are, for the metrics of their sizes.
+	Files FileOptions
 	// Version, Commit and Date are of this program's build, for build_info.
 	// Without a version there is none.
 	Version, Commit, Date string
@@ -64,6 +68,7 @@ type Exporter struct {
 	report     *status.Reporter
 	timeout    time.Duration
 	roleLabel  bool
+	ping       bool
 	catalog    *catalog
 	collectors []collector
 	self       *self
@@ -80,12 +85,16 @@ type Exporter struct {
 // it went.
 func New(server Server, report *status.Reporter, opts Options) *Exporter {
 	opts = opts.withDefaults()
+	if opts.Collect.LogSlowlog {
+		opts.Collect.log = report.Logger()
+	}
 	c := newCatalog(opts)
 	e := &Exporter{
 		server:     server,
 		report:     report,
 		timeout:    opts.Timeout,
 		roleLabel:  opts.InstanceRoleLabel,
+		ping:       opts.Collect.Ping,
 		catalog:    c,
 		collectors: newCollectors(c, opts),
 		broken:     make(map[string]bool),
@@ -176,6 +185,8 @@ type scrape struct {
 	outcomes []outcome
 	refused  []ask
 	connect  time.Duration
+	ping     time.Duration // 0: not asked, or no answer
+	expiry   time.Time     // of the server's certificate; zero without TLS
 	read     time.Duration
 	took     time.Duration
 	dropped  int
@@ -185,10 +196,15 @@ type scrape struct {
 func (e *Exporter) collect(ctx context.Context) *sink {
 	start := time.Now()
 	out := e.sink()
+	ping := e.timePing(ctx)
+	reading := time.Now()
 	r, err := e.read(ctx)
-	s := scrape{err: err, read: time.Since(start)}
+	s := scrape{err: err, ping: ping, read: time.Since(reading)}
 	if t, ok := e.server.(connectTimer); ok {
 		s.connect = t.ConnectTime()
+	}
+	if t, ok := e.server.(certificateHolder); ok {
+		s.expiry = t.CertificateExpiry()
 	}
 	if err == nil {
 		if e.roleLabel {

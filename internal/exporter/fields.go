@@ -19,9 +19,12 @@ type field struct {
 type fieldKind uint8
 
 const (
-	gauge       fieldKind = iota
-	counter               // as it is, of type counter
-	gaugeMicros           // microseconds in INFO, seconds in the metric
+	gauge         fieldKind = iota
+	counter                 // as it is, of type counter
+	gaugeMicros             // microseconds in INFO, seconds in the metric
+	gaugeMillis             // milliseconds in INFO, seconds in the metric
+	counterMillis           // likewise, of type counter
+	gaugePercent            // percent in INFO, a share from 0 to 1 in the metric
 )
 
 // fields is the collector of everything in INFO that is one number with one name.
@@ -29,6 +32,8 @@ type fields struct {
 	infoOnly
 	byField  map[string]column
 	ioThread *family
+
+	threadClients, threadReads, threadWrites *family
 }
 
 // column is where a field of INFO goes.
@@ -46,6 +51,12 @@ func newFields(c *catalog) *fields {
 	}
 	f.ioThread = c.add(typeCounter, "active_time_io_thread_seconds_total", "INFO used_active_time_io_thread_N",
 		"Seconds an I/O thread was busy (Valkey).", "thread")
+	f.threadClients = c.add(typeGauge, "io_thread_clients", "INFO io_thread_N",
+		"Clients that an I/O thread serves; 0 is the main thread (since Redis 8.0).", "thread")
+	f.threadReads = c.add(typeCounter, "io_thread_reads_total", "INFO io_thread_N",
+		"Reads from client sockets by an I/O thread (since Redis 8.0).", "thread")
+	f.threadWrites = c.add(typeCounter, "io_thread_writes_total", "INFO io_thread_N",
+		"Writes to client sockets by an I/O thread (since Redis 8.0).", "thread")
 	return f
 }
 
@@ -56,6 +67,12 @@ func (row field) describe(c *catalog) column {
 		kind = typeCounter
 	case gaugeMicros:
 		divisor = 1e6
+	case gaugeMillis:
+		divisor = 1e3
+	case counterMillis:
+		kind, divisor = typeCounter, 1e3
+	case gaugePercent:
+		divisor = 100
 	}
 	source := "INFO"
 	if strings.HasPrefix(row.info, "cluster_") && row.info != "cluster_enabled" && row.info != "cluster_connections" {
@@ -92,7 +109,35 @@ func (f *fields) emit(name, value string, out *sink) {
 		if v, ok := number(value); ok && isDigits(thread) {
 			out.set(f.ioThread, v, thread)
 		}
+	case strings.HasPrefix(name, "io_thread_"):
+		if thread := name[len("io_thread_"):]; isDigits(thread) {
+			f.thread(thread, value, out)
+		}
 	}
+}
+
+// thread reads "clients=7,reads=48677,writes=44861".
+func (f *fields) thread(thread, line string, out *sink) {
+	for key, value := range pairs(line) {
+		v, ok := number(value)
+		if !ok {
+			continue
+		}
+		switch key {
+		case "clients":
+			out.set(f.threadClients, v, thread)
+		case "reads":
+			out.set(f.threadReads, v, thread)
+		case "writes":
+			out.set(f.threadWrites, v, thread)
+		}
+	}
+}
+
+// knows tells whether a field is in the table.
+func (f *fields) knows(name string) bool {
+	_, ok := f.byField[name]
+	return ok
 }
 
 const passHelp = "Field of INFO or CLUSTER INFO of that name, passed through as it is."

@@ -194,5 +194,43 @@ func redisFields() []field {
 		{"cluster_my_epoch", "cluster_my_epoch", gauge, "Configuration epoch of this node, or of its primary."},
 		{"cluster_stats_messages_sent", "cluster_messages_sent_total", gauge, "Messages sent over the cluster bus."},
 		{"cluster_stats_messages_received", "cluster_messages_received_total", gauge, "Messages received over the cluster bus."},
+
+		// Not in redis_exporter: server
+		{"server_time_usec", "server_time_seconds", gaugeMicros, "Unix time by the server's own clock."},
+		{"shutdown_in_milliseconds", "shutdown_remaining_seconds", gaugeMillis, "Seconds that a server which shuts down still waits for its replicas; not there otherwise."},
+
+		// Not in redis_exporter: memory
+		{"rss_overhead_bytes", "rss_overhead_bytes", gauge, "Resident bytes of the process beyond those of the allocator."},
+		{"rss_overhead_ratio", "rss_overhead_ratio", gauge, "Resident bytes of the process divided by those of the allocator."},
+
+		// Not in redis_exporter: loading, there only while the server loads
+		{"loading_start_time", "loading_start_timestamp_seconds", gauge, "Unix time at which the running load began."},
+		{"loading_total_bytes", "loading_bytes", gauge, "Bytes of the file that is being loaded."},
+		{"loading_loaded_bytes", "loading_loaded_bytes", gauge, "Bytes of the file that have been loaded so far."},
+		{"loading_loaded_perc", "loading_progress_ratio", gaugePercent, "Share of the file that has been loaded so far, from 0 to 1."},
+		{"loading_eta_seconds", "loading_eta_seconds", gauge, "Seconds that the load will still take, as the server reckons."},
+		{"loading_rdb_used_mem", "loading_rdb_used_memory_bytes", gauge, "Memory that the server which wrote the file used then, in bytes."},
+
+		// Not in redis_exporter: children
+		{"total_forks", "forks_total", counter, "Child processes made, for saves, rewrites and modules."},
+		{"current_fork_perc", "current_fork_progress_ratio", gaugePercent, "Share of its work that the running child process has done, from 0 to 1."},
+		{"current_cow_size", "current_cow_bytes", gauge, "Bytes copied on write since the running child process began; 0 without one."},
+		{"current_cow_peak", "current_cow_peak_bytes", gauge, "Most bytes copied on write while the child process runs; 0 without one."},
+		{"current_cow_size_age", "current_cow_age_seconds", gauge, "Seconds since the child process last told how much was copied on write."},
+		{"current_save_keys_total", "current_save_keys", gauge, "Keys that there were when the running save began."},
+		{"current_save_keys_processed", "current_save_processed_keys", gauge, "Keys that the running save has written."},
+
+		// Not in redis_exporter: append-only file
+		{"aof_rewrites", "aof_rewrites_total", counter, "Rewrites of the append-only file."},
+		{"aof_rewrites_consecutive_failures", "aof_rewrites_consecutive_failures", gauge, "Rewrites of the append-only file that failed since the last good one."},
+
+		// Not in redis_exporter: defragmentation
+		{"current_active_defrag_time", "active_defrag_current_seconds", gaugeMillis, "Seconds since memory has been fragmented beyond the limit; 0 while it is not."},
+		{"total_active_defrag_time", "active_defrag_seconds_total", counterMillis, "Seconds during which memory was fragmented beyond the limit."},
+
+		// Not in redis_exporter: replication
+		{"slave_read_only", "slave_read_only", gauge, "1 when this replica refuses writes of clients."},
+		{"replica_announced", "replica_announced", gauge, "1 when Sentinels and clients are told of this replica."},
+		{"min_slaves_good_slaves", "min_slaves_good_slaves", gauge, "Replicas that lag little enough to count for min-replicas-to-write."},
 	}
 }

@@ -5,7 +5,11 @@ import "time"
 // instance is the collector of what the server is and since when.
 type instance struct {
 	infoOnly
-	info, start *family
+	info, start, role, changes *family
+
+	// What the server was at the last look, whatever its connection or process.
+	lastRole    string
+	roleChanges float64
 
 	// The last answer, for servers that do not tell their own time.
 	runID   string
@@ -20,6 +24,10 @@ func newInstance(c *catalog) *instance {
 			"role", "run_id", "tcp_port", "valkey_release_stage", "valkey_version"),
 		start: c.add(typeGauge, "start_time_seconds", "INFO server_time_usec - uptime_in_seconds",
 			"Unix time at which the server started."),
+		role: c.add(typeGauge, "instance_role", "INFO role",
+			"1 for the role that the server has, 0 for the others.", "role"),
+		changes: c.add(typeCounter, "instance_role_changes_total", "INFO role",
+			"Changes of the server's role that were seen since the sidecar started."),
 	}
 }
 
@@ -34,6 +42,18 @@ func (i *instance) collect(r *reading, _ []any, out *sink) error {
 		labels = append(labels, in.Get("valkey_release_stage"), v)
 	}
 	out.set(i.info, 1, labels...)
+
+	role := roleOf(r)
+	for _, name := range roles() {
+		out.flag(i.role, name == role, name)
+	}
+	if role != "" {
+		if i.lastRole != "" && role != i.lastRole {
+			i.roleChanges++
+		}
+		i.lastRole = role
+	}
+	out.set(i.changes, i.roleChanges)
 
 	if uptime, ok := in.Int("uptime_in_seconds"); ok {
 		out.set(i.start, float64(i.startTime(r, uptime)))
@@ -56,4 +76,21 @@ func (i *instance) startTime(r *reading, uptime int64) int64 {
 	}
 	i.runID, i.started = r.server.runID, started
 	return started
+}
+
+// roles are the values of the label role.
+func roles() []string { return []string{"master", "sentinel", "slave"} }
+
+// roleOf returns one of roles, or "" when the server says nothing of the kind.
+func roleOf(r *reading) string {
+	if r.server.sentinel {
+		return "sentinel"
+	}
+	switch role := r.info.Get("role"); role {
+	case "master":
+		return role
+	case "slave", "active-replica": // the latter of KeyDB, which has primaries too
+		return "slave"
+	}
+	return ""
 }

@@ -11,11 +11,13 @@ const defaultDatabases = 16
 // keyspace is the collector of INFO keyspace. A Sentinel has none.
 type keyspace struct {
 	infoOnly
-	keys, expiring, ttl, cached *family
+	skipEmpty                            bool
+	keys, expiring, ttl, cached, subkeys *family
 }
 
-func newKeyspace(c *catalog) *keyspace {
+func newKeyspace(c *catalog, opts CollectOptions) *keyspace {
 	return &keyspace{
+		skipEmpty: opts.SkipEmptyDatabases,
 		keys: c.add(typeGauge, "db_keys", "INFO keyspace",
 			"Keys in a database; 0 for those that are configured and empty.", "db"),
 		expiring: c.add(typeGauge, "db_keys_expiring", "INFO keyspace",
@@ -24,6 +26,8 @@ func newKeyspace(c *catalog) *keyspace {
 			"Estimated average time to live of the keys that have an expiry, in seconds.", "db"),
 		cached: c.add(typeGauge, "db_keys_cached", "INFO keyspace",
 			"Keys of a database in the memory cache of the storage provider (KeyDB).", "db"),
+		subkeys: c.add(typeGauge, "db_keys_with_expiring_items", "INFO keyspace",
+			"Keys in a database with parts that expire by themselves: hashes with fields that have an expiry (since Redis 7.4 and Valkey 9.0).", "db"),
 	}
 }
 
@@ -54,8 +58,13 @@ func (c *keyspace) collect(r *reading, _ []any, out *sink) error {
 				out.set(c.ttl, v/1000, db)
 			case "cached_keys":
 				out.set(c.cached, v, db)
+			case "subexpiry", "keys_with_volatile_items": // Redis, Valkey
+				out.set(c.subkeys, v, db)
 			}
 		}
+	}
+	if c.skipEmpty {
+		return nil
 	}
 	databases := r.databases
 	switch {

@@ -3,8 +3,6 @@ package exporter
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
@@ -15,43 +13,14 @@ import (
 // mended ACL is noticed on a connection that never breaks.
 const refusalExpiry = 10 * time.Minute
 
-// traits are what decides about what a server is asked.
-type traits struct {
-	runID    string
-	version  string // redis_version, of which Valkey and others give one too
-	major    int
-	sentinel bool
-	cluster  bool
-}
-
-func traitsOf(in info.Info) traits {
-	t := traits{
-		runID:    in.Get("run_id"),
-		version:  in.Get("redis_version"),
-		sentinel: in.Get("redis_mode") == "sentinel",
-		cluster:  in.Get("cluster_enabled") == "1",
-	}
-	major, _, _ := strings.Cut(t.version, ".")
-	t.major, _ = strconv.Atoi(major)
-	return t
-}
-
-func (t traits) String() string {
-	mode := "standalone"
-	switch {
-	case t.sentinel:
-		mode = "sentinel"
-	case t.cluster:
-		mode = "cluster"
-	}
-	return "redis " + t.version + ", " + mode
-}
-
 // plan is what one server is asked in every scrape.
 type plan struct {
 	server traits
 	asks   []ask
 	spans  []span // by collector
+	// doubtful means that the connection broke after the read: who answers next
+	// may be another server, or know another user.
+	doubtful bool
 }
 
 // ask is one command of a plan.
@@ -95,7 +64,7 @@ func (p *plan) settle(r *reading, asked []int, replies []any) {
 		a := &p.asks[n]
 		err, refused := replies[i].(error)
 		switch {
-		case !refused:
+		case !refused, errorIsAnswer(a.name, err):
 			a.refused = nil
 			r.replies[n] = replies[i]
 		case lasting(status.ReasonOf(err)):
@@ -135,6 +104,9 @@ func (e *Exporter) read(ctx context.Context) (*reading, error) {
 // readOnce is read on one connection: one round trip when it is the server of
 // the last read, else two.
 func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
+	if e.plan != nil && e.plan.doubtful {
+		e.plan = nil
+	}
 	now := time.Now()
 	var asked []int
 	commands := [][]string{{"INFO", "ALL"}}
@@ -161,6 +133,7 @@ func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
 		}
 	}
 	e.plan.settle(r, asked, replies)
+	e.follow(ctx, r)
 	return r, nil
 }
 

@@ -24,7 +24,7 @@ type self struct {
 
 	up, down                                       *family
 	scrapes, durations, lastDuration, lastConnect  *family
-	lastError, build                               *family
+	lastPing, lastError, build, certificate        *family
 	success, duration, readTime, refused, overflow *family
 	rejected                                       *family
 
@@ -46,6 +46,10 @@ func newSelf(c *catalog, collectors []collector, opts Options) *self {
 			"Seconds this collection took."),
 		lastConnect: c.add(typeGauge, "exporter_last_scrape_connect_time_seconds", "exporter",
 			"Seconds the connection took to make when it was last made; it is kept between scrapes."),
+		lastPing: c.add(typeGauge, "exporter_last_scrape_ping_time_seconds", "exporter",
+			"Seconds between PING and its answer before this collection; only there when that is asked for."),
+		certificate: c.add(typeGauge, "tls_server_certificate_expiry_timestamp_seconds", "exporter",
+			"Unix time at which the certificate ends that the server showed when the connection was made; only there with TLS."),
 		lastError: c.add(typeGauge, "exporter_last_scrape_error", "exporter",
 			"1 when this scrape failed, with its reason as err; 0 with an empty err when it did not.", "err"),
 		build: c.add(typeGauge, "exporter_build_info", "exporter",
@@ -115,6 +119,12 @@ func (s *self) emit(out *sink, c scrape) {
 	out.set(s.rejected, float64(rejects))
 	out.set(s.lastDuration, c.took.Seconds())
 	out.set(s.lastConnect, c.connect.Seconds())
+	if c.ping > 0 {
+		out.set(s.lastPing, c.ping.Seconds())
+	}
+	if !c.expiry.IsZero() {
+		out.set(s.certificate, float64(c.expiry.Unix()))
+	}
 	if s.labels != nil {
 		out.set(s.build, 1, s.labels...)
 	}

@@ -51,6 +51,7 @@ type Client struct {
 	rename map[string]string
 
 	connectTime atomic.Int64 // nanoseconds, of the last new connection
+	expiry      atomic.Int64 // Unix time, of the server's certificate; 0 = none
 }
 
 // New returns a client. It does not connect: the first call does.
@@ -80,6 +81,7 @@ func New(o Options) *Client {
 				// its first use keeps every call's error its own and new.
 				return failed{err: err}, nil //nolint:nilerr // see above
 			}
+			c.expiry.Store(certificateExpiry(conn))
 			return conn, nil
 		},
 		OnConnect: func(ctx context.Context, cn *goredis.Conn) error {
@@ -136,6 +138,15 @@ func (c *Client) Close() error { return c.db.Close() }
 // ConnectTime returns how long the last new connection took to make, TLS
 // included. 0 means that there was none yet.
 func (c *Client) ConnectTime() time.Duration { return time.Duration(c.connectTime.Load()) }
+
+// CertificateExpiry returns when the certificate ends that the server showed for
+// the last new connection, in whole seconds. Without TLS it is the zero time.
+func (c *Client) CertificateExpiry() time.Time {
+	if at := c.expiry.Load(); at != 0 {
+		return time.Unix(at, 0)
+	}
+	return time.Time{}
+}
 
 // Do sends one command and returns its reply: a string, an int64, nil or a
 // []any of these. An error reply is an error for which IsReply is true.

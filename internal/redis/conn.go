@@ -53,6 +53,23 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 	return watched, nil
 }
 
+// certificateExpiry returns the Unix time at which the certificate ends that the
+// server showed, 0 without TLS.
+func certificateExpiry(c net.Conn) int64 {
+	watched, _ := c.(*conn)
+	if watched == nil {
+		return 0
+	}
+	t, _ := watched.Conn.(*tls.Conn)
+	if t == nil {
+		return 0
+	}
+	if chain := t.ConnectionState().PeerCertificates; len(chain) > 0 {
+		return chain[0].NotAfter.Unix()
+	}
+	return 0
+}
+
 // conn watches what the server sends. A server beyond maxclients says so
 // unasked and hangs up; without a look at the first bytes that would be no more
 // than an end of file. A peer that sends without end, or announces what no server

@@ -105,8 +105,11 @@ func New(server Server, report *status.Reporter, opts Options) *Exporter {
 	return e
 }
 
-// Collectors returns the names of all collectors, in the order they run in.
-func Collectors() []string { return New(nil, nil, Options{}).names() }
+// Collectors returns the names of all collectors, in the order they run in,
+// those that have to be switched on included.
+func Collectors() []string {
+	return New(nil, nil, Options{Collect: CollectOptions{Modules: true, Tile38: true}, Files: FileOptions{Local: true}}).names()
+}
 
 // Run runs what is done outside scrapes, until ctx ends.
 func (e *Exporter) Run(ctx context.Context) error {

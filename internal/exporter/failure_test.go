@@ -215,21 +215,28 @@ func TestRefusedCommands(t *testing.T) {
 	}
 }
 
+// rights returns those that docs/metrics.md names for a user, with the password
+// "secret".
+func rights(tb testing.TB, user string) []string {
+	tb.Helper()
+	page, err := os.ReadFile(filepath.Join(testenv.Root(tb), "docs", "metrics.md"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, line, ok := strings.Cut(string(page), "\nACL SETUSER "+user+" ")
+	line, _, ok2 := strings.Cut(line, "\n")
+	if !ok || !ok2 {
+		tb.Fatalf("docs/metrics.md has no line ACL SETUSER %s", user)
+	}
+	return strings.Fields(strings.ReplaceAll(line, "PASSWORD", "secret"))
+}
+
 // The rights that docs/metrics.md names are enough: the exporter adds nothing to
 // the errors that it counts.
 func TestLeastPrivilege(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "metrics.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, line, ok := strings.Cut(string(page), "\nACL SETUSER sidecar ")
-	line, _, ok2 := strings.Cut(line, "\n")
-	if !ok || !ok2 {
-		t.Fatal("docs/metrics.md has no line ACL SETUSER")
-	}
 	for mode, args := range map[string][]string{"standalone": nil, "cluster": {"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t))}} {
 		srv := testenv.StartRedis(t, args...)
-		srv.Do(t, append([]string{"ACL", "SETUSER", "sidecar"}, strings.Fields(strings.ReplaceAll(line, "PASSWORD", "secret"))...)...)
+		srv.Do(t, append([]string{"ACL", "SETUSER", "sidecar"}, rights(t, "sidecar")...)...)
 		c := newClient(t, redis.Options{Addr: srv.Addr, Name: "redis-sidecar", Credentials: password("sidecar", "secret")})
 		e, board := newExporter(t, c, exporter.Options{})
 		for range 100 {
@@ -327,6 +334,18 @@ func TestRoundTrips(t *testing.T) {
 		}
 	}
 	s.replies["CLUSTER INFO"] = "cluster_state:ok\r\n"
+	const cluster = "|CLUSTER INFO|CLUSTER NODES|CLUSTER LINKS"
+	s.replies["CLUSTER NODES"], s.replies["CLUSTER LINKS"] = none, none
+	const valkey = "INFO ALL|CONFIG GET maxclients maxmemory io-threads repl-backlog-size client-output-buffer-limit databases " +
+		"commandlog-execution-slower-than commandlog-slow-execution-max-len commandlog-request-larger-than " +
+		"commandlog-large-request-max-len commandlog-reply-larger-than commandlog-large-reply-max-len|" +
+		"SLOWLOG LEN|SLOWLOG GET 1|COMMANDLOG LEN slow|COMMANDLOG LEN large-request|COMMANDLOG LEN large-reply|LATENCY LATEST|LATENCY HISTOGRAM"
+	const watching = "INFO ALL|SENTINEL MASTERS|SENTINEL CKQUORUM a|SENTINEL SENTINELS a|SENTINEL SLAVES a|SENTINEL CKQUORUM b|SENTINEL SENTINELS b|SENTINEL SLAVES b"
+	for line := range strings.SplitSeq(valkey+"|"+watching, "|") {
+		if line != "INFO ALL" {
+			s.replies[line] = none
+		}
+	}
 	e, _ := newExporter(t, s, exporter.Options{})
 	for i, c := range []struct {
 		info  string
@@ -339,8 +358,17 @@ func TestRoundTrips(t *testing.T) {
 		{"redis_version:6.2.14\r\nrun_id:b\r\n", six, 1},
 		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n", six, 1},
 		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n", "INFO ALL", 1},
-		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", "INFO ALL|" + strings.TrimPrefix(seven, "INFO ALL|") + "|CLUSTER INFO", 2},
-		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", seven + "|CLUSTER INFO", 1},
+		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n# Sentinel\r\nmaster0:name=b,status=ok\r\nmaster1:name=a,status=ok\r\n", watching, 2},
+		{"redis_version:7.2.0\r\nrun_id:c\r\nredis_mode:sentinel\r\n# Sentinel\r\nmaster0:name=a,status=odown\r\nmaster1:name=b,status=ok\r\n", watching, 1},
+		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", watching + "|" + strings.TrimPrefix(seven, "INFO ALL|") + cluster, 2},
+		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\n", seven + cluster, 1},
+		{"redis_version:8.0.0\r\nrun_id:d\r\ncluster_enabled:1\r\ncluster_connections:4000\r\n", seven + cluster + "|" +
+			strings.TrimPrefix(seven, "INFO ALL|") + "|CLUSTER INFO|CLUSTER NODES", 2},
+		{"redis_version:6.2.0\r\nrun_id:f\r\ncluster_enabled:1\r\n", seven + "|CLUSTER INFO|CLUSTER NODES|" +
+			strings.TrimPrefix(six, "INFO ALL|") + "|CLUSTER INFO|CLUSTER NODES", 2},
+		{"redis_version:7.2.4\r\nvalkey_version:8.0.2\r\nrun_id:g\r\n", six + "|CLUSTER INFO|CLUSTER NODES|" + strings.TrimPrefix(seven, "INFO ALL|"), 2},
+		{"redis_version:7.2.4\r\nvalkey_version:8.1.0\r\nrun_id:h\r\n", seven + "|" + strings.TrimPrefix(valkey, "INFO ALL|"), 2},
+		{"redis_version:7.2.4\r\nvalkey_version:8.1.0\r\nrun_id:h\r\n", valkey, 1},
 	} {
 		s.info = c.info
 		scrape(t, e)

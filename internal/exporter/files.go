@@ -77,7 +77,7 @@ func fileParameters(server traits) []string {
 func (c *files) name() string { return "files" }
 
 func (c *files) collect(r *reading, _ []any, out *sink) error {
-	if !c.opts.on() || r.server.sentinel {
+	if r.server.sentinel {
 		return nil
 	}
 	where, ok := c.where(r.config)

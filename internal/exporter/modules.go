@@ -6,20 +6,19 @@ import "github.com/redis-sidecar/redis-sidecar/internal/info"
 // modules that are loaded, and what they say of themselves. The latter is in
 // the same table as the fields of INFO.
 type modules struct {
-	on     bool
 	fields *fields
 	loaded *family
 }
 
-func newModules(c *catalog, f *fields, opts CollectOptions) *modules {
-	return &modules{on: opts.Modules, fields: f, loaded: c.add(typeGauge, "module_info", "INFO MODULES",
+func newModules(c *catalog, f *fields) *modules {
+	return &modules{fields: f, loaded: c.add(typeGauge, "module_info", "INFO MODULES",
 		"1 for each module that is loaded; only there when that is asked for.", "api", "filters", "name", "usedby", "using", "ver")}
 }
 
 func (c *modules) name() string { return "modules" }
 
 func (c *modules) ask(server traits) []command {
-	if !c.on || server.sentinel {
+	if server.sentinel {
 		return nil
 	}
 	return []command{{"info", []string{"INFO", "MODULES"}}}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,9 @@ func (s *replay) Pipeline(_ context.Context, commands ...[]string) ([]any, error
 		line := strings.Join(c, " ")
 		s.asked = append(s.asked, line)
 		reply, ok := s.replies[line]
+		if !ok && strings.HasPrefix(line, "CONFIG GET ") {
+			reply, ok = s.config(c[2:])
+		}
 		switch {
 		case ok:
 			out[i] = reply
@@ -49,6 +53,24 @@ func (s *replay) Pipeline(_ context.Context, commands ...[]string) ([]any, error
 		}
 	}
 	return out, nil
+}
+
+// config answers CONFIG GET of some parameters from a recording of others.
+func (s *replay) config(parameters []string) (reply any, ok bool) {
+	for line, recorded := range s.replies {
+		list, isList := recorded.([]any)
+		if !isList || !strings.HasPrefix(line, "CONFIG GET ") {
+			continue
+		}
+		found := []any{}
+		for i := 0; i+1 < len(list); i += 2 {
+			if name, _ := list[i].(string); slices.Contains(parameters, name) {
+				found = append(found, list[i], list[i+1])
+			}
+		}
+		return found, true
+	}
+	return nil, false
 }
 
 // took returns the commands since the last call, and the round trips.

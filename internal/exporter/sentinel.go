@@ -91,7 +91,10 @@ func (c *sentinel) ask(server traits) []command {
 	if !server.sentinel {
 		return nil
 	}
-	out := []command{{"sentinel|masters", []string{"SENTINEL", "MASTERS"}}}
+	var out []command
+	if server.masters != "" {
+		out = append(out, command{"sentinel|masters", []string{"SENTINEL", "MASTERS"}})
+	}
 	for name := range server.masterNames() {
 		out = append(out,
 			command{"sentinel|ckquorum", []string{"SENTINEL", "CKQUORUM", name}},
@@ -118,11 +121,12 @@ func (c *sentinel) collect(r *reading, replies []any, out *sink) error {
 			c.master(value, out)
 		}
 	}
-	if len(replies) == 0 {
-		return nil
+	var addresses map[string]string
+	var problem error
+	if r.server.masters != "" {
+		addresses, problem = c.masters(replies[0], out)
+		replies = replies[1:]
 	}
-	addresses, problem := c.masters(replies[0], out)
-	replies = replies[1:]
 	for name := range r.server.masterNames() {
 		problem = errors.Join(problem, c.watched(name, addresses[name], replies[:asksPerMaster], out))
 		replies = replies[asksPerMaster:]

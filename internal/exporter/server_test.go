@@ -3,8 +3,6 @@ package exporter_test
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +19,7 @@ import (
 // shape lists name, type and labels of every series, without what differs from
 // run to run: values, identities, which commands were called.
 func shape(families []*dto.MetricFamily) string {
-	moving := map[string]bool{"cmd": true, "err": true, "event_name": true, "master_address": true, "master_port": true, "master_replid": true,
+	moving := map[string]bool{"address": true, "node_id": true, "cmd": true, "err": true, "event_name": true, "master_address": true, "master_port": true, "master_replid": true,
 		"os": true, "process_id": true, "redis_build_id": true, "redis_version": true, "run_id": true, "slave_port": true,
 		"slave_state": true, "tcp_port": true}
 	lines := make(map[string]bool)
@@ -188,19 +186,7 @@ func TestReplication(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
-	var nodes []*testenv.Redis
-	for range 3 {
-		nodes = append(nodes, testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-			"--cluster-port", strconv.Itoa(testenv.FreePort(t))))
-	}
-	for i, n := range nodes {
-		n.Do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*16384/3), strconv.Itoa((i+1)*16384/3-1))
-		n.Do(t, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
-	}
-	for _, n := range nodes[1:] {
-		bus := n.Do(t, "CONFIG", "GET", "cluster-port").([]any)[1].(string)
-		nodes[0].Do(t, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(n.Port), bus)
-	}
+	nodes := testenv.StartCluster(t, 3)
 	e, board := newExporter(t, nodes[0].Client(t), exporter.Options{})
 	families := settled(t, e, func(got map[string]string) error {
 		if got["redis_cluster_state"] != "1" || got["redis_cluster_known_nodes"] != "3" {
@@ -229,13 +215,8 @@ func TestCluster(t *testing.T) {
 
 func TestSentinel(t *testing.T) {
 	primary := testenv.StartRedis(t)
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "sentinel.conf")
-	text_ := fmt.Sprintf("sentinel monitor mymaster 127.0.0.1 %d 1\nsentinel down-after-milliseconds mymaster 1000\n", primary.Port)
-	if err := os.WriteFile(conf, []byte(text_), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	srv := testenv.StartRedisIn(t, dir, conf, "--sentinel")
+	srv := testenv.StartSentinel(t, fmt.Sprintf("sentinel monitor mymaster 127.0.0.1 %d 1", primary.Port),
+		"sentinel down-after-milliseconds mymaster 1000")
 	e, board := newExporter(t, srv.Client(t), exporter.Options{})
 	address := fmt.Sprintf(`master_address="127.0.0.1:%d"`, primary.Port)
 	families := settled(t, e, has(`redis_sentinel_master_status{`+address+`,master_name="mymaster",master_status="ok"}`, "1"))

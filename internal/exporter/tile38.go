@@ -4,19 +4,13 @@ import "strings"
 
 // tile38 is the collector of SERVER EXT of Tile38. Its fields are in the same
 // table as those of INFO.
-type tile38 struct {
-	on     bool
-	fields *fields
-}
+type tile38 struct{ fields *fields }
 
-func newTile38(f *fields, opts CollectOptions) *tile38 { return &tile38{opts.Tile38, f} }
+func newTile38(f *fields) *tile38 { return &tile38{f} }
 
 func (c *tile38) name() string { return "tile38" }
 
 func (c *tile38) ask(traits) []command {
-	if !c.on {
-		return nil
-	}
 	return []command{{"server", []string{"SERVER", "EXT"}}}
 }
 

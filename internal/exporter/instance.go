@@ -43,7 +43,7 @@ func (i *instance) collect(r *reading, _ []any, out *sink) error {
 	}
 	out.set(i.info, 1, labels...)
 
-	role := roleOf(r)
+	role := knownRole(r)
 	for _, name := range roles() {
 		out.flag(i.role, name == role, name)
 	}
@@ -81,14 +81,14 @@ func (i *instance) startTime(r *reading, uptime int64) int64 {
 // roles are the values of the label role.
 func roles() []string { return []string{"master", "sentinel", "slave"} }
 
-// roleOf returns one of roles, or "" when the server says nothing of the kind.
-func roleOf(r *reading) string {
+// knownRole returns one of roles, or "" when the server says nothing of the kind.
+func knownRole(r *reading) string {
 	if r.server.sentinel {
 		return "sentinel"
 	}
-	switch role := r.info.Get("role"); role {
+	switch r.info.Get("role") {
 	case "master":
-		return role
+		return "master"
 	case "slave", "active-replica": // the latter of KeyDB, which has primaries too
 		return "slave"
 	}

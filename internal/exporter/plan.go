@@ -34,7 +34,7 @@ type ask struct {
 type span struct{ from, to int }
 
 func newPlan(server traits, collectors []collector) *plan {
-	p := &plan{server: server}
+	p := &plan{server: server.clone()}
 	for _, c := range collectors {
 		from := len(p.asks)
 		for _, cmd := range c.ask(server) {

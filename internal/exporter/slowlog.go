@@ -109,7 +109,7 @@ func (c *slowlog) meet(r *reading, newest int64) bool {
 	}
 	uptime, ok := r.info.Int("uptime_in_seconds")
 	fresh := c.known && c.runID != r.server.runID && ok && !r.at.Add(-time.Duration(uptime)*time.Second).Before(c.at)
-	c.known, c.runID, c.newest = true, r.server.runID, newest
+	c.known, c.runID, c.newest = true, strings.Clone(r.server.runID), newest
 	if fresh {
 		c.newest = -1
 	}
@@ -202,7 +202,7 @@ func (c *slowlog) observe(r *reading, entry slowEntry) {
 		}
 		if cmd == nil {
 			cmd = &slowCommand{counts: make([]uint64, len(c.edges)+1)}
-			c.seen[name] = cmd
+			c.seen[strings.Clone(name)] = cmd // not a part of the whole reply
 		}
 	}
 	seconds := float64(max(entry.usec, 0)) / 1e6

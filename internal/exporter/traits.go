@@ -53,7 +53,7 @@ func traitsOf(in info.Info) traits {
 	t := traits{
 		runID:    in.Get("run_id"),
 		version:  in.Get("redis_version"),
-		sentinel: in.Get("redis_mode") == "sentinel",
+		sentinel: in.Get("redis_mode") == "sentinel" || in.Get("server_mode") == "sentinel", // the latter of Valkey 8
 		cluster:  in.Get("cluster_enabled") == "1",
 	}
 	t.kind, t.own = kindOf(in)
@@ -65,6 +65,12 @@ func traitsOf(in info.Info) traits {
 	if t.sentinel {
 		t.masters = strings.Join(mastersOf(in), "\n")
 	}
+	return t
+}
+
+// clone returns traits that do not keep the reply alive whose parts they are.
+func (t traits) clone() traits {
+	t.runID, t.version, t.own, t.masters = strings.Clone(t.runID), strings.Clone(t.version), strings.Clone(t.own), strings.Clone(t.masters)
 	return t
 }
 

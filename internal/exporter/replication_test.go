@@ -52,7 +52,7 @@ func TestReplicationLag(t *testing.T) {
 		return nil
 	})
 
-	primary.Stop(t)
+	primary.Kill(t)
 	settled(t, onReplica, func(got map[string]string) error {
 		v, err := strconv.ParseFloat(got["redis_master_link_down_since_seconds"+link], 64)
 		if err != nil || v < 1 {

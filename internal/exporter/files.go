@@ -39,11 +39,10 @@ type files struct {
 
 // place is where a server's files are.
 type place struct {
-	dir           string
-	rdb, aof      string // names in dir
-	aofDir        string // since 7.0 those of the append-only file are in this directory of dir
-	trusted       bool   // dir is the server's beyond doubt
-	zeroForAbsent bool   // an RDB file that is not there has size 0
+	dir      string
+	rdb, aof string // names in dir
+	aofDir   string // since 7.0 those of the append-only file are in this directory of dir
+	trusted  bool   // dir is the server's beyond doubt
 }
 
 // sizes are bytes; -1 is not known.
@@ -107,7 +106,7 @@ func (c *files) where(config map[string]string) (place, bool) {
 	}
 	p := place{
 		dir: c.opts.DataDir, rdb: name("dbfilename", "dump.rdb"), aof: name("appendfilename", "appendonly.aof"), aofDir: name("appenddirname", ""),
-		trusted: c.opts.DataDir != "" || c.opts.Assume, zeroForAbsent: true,
+		trusted: c.opts.DataDir != "" || c.opts.Assume,
 	}
 	if p.dir == "" {
 		p.dir = config["dir"]
@@ -163,7 +162,7 @@ func measure(p place) sizes {
 	if !p.trusted && s.rdb < 0 && s.aof < 0 {
 		return unknownSizes() // a directory of that name, and none of the server's files in it
 	}
-	if p.rdb != "" && s.rdb < 0 && p.zeroForAbsent && absent(filepath.Join(p.dir, p.rdb)) {
+	if p.rdb != "" && s.rdb < 0 && absent(filepath.Join(p.dir, p.rdb)) {
 		s.rdb = 0
 	}
 	var fs syscall.Statfs_t

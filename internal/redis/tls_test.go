@@ -54,6 +54,20 @@ func certificate(t *testing.T, name string) (cert, key string) {
 	return cert, key
 }
 
+// A connection without TLS has no certificate, nor has one that was not made yet.
+func TestNoCertificate(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	c := newClient(t, redis.Options{Addr: srv.Addr})
+	for range 2 {
+		if at := c.CertificateExpiry(); !at.IsZero() {
+			t.Errorf("a certificate that ends at %s", at)
+		}
+		if _, err := c.Do(t.Context(), "PING"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t, "server")
 	other, otherKey := certificate(t, "other")
@@ -82,7 +96,13 @@ func TestTLS(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
+				if in := time.Until(c.CertificateExpiry()); in < 50*time.Minute || in > time.Hour {
+					t.Errorf("the certificate ends in %s", in)
+				}
 				return
+			}
+			if at := c.CertificateExpiry(); !at.IsZero() && tc.text != "certificate required" && tc.text != "remote error" {
+				t.Errorf("the certificate ends at %s, and was not accepted", at)
 			}
 			if status.ReasonOf(err) != tc.reason || !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("reason %q, want %q and %q: %v", status.ReasonOf(err), tc.reason, tc.text, err)

@@ -168,20 +168,32 @@ func slotsOf(word string) int {
 	return to - from + 1
 }
 
-// nodeAddress returns host:port of "10.0.0.1:6379@16379,host,shard-id=…" (bus
-// port since Redis 4.0, host name since 7.0, more since 7.2). The host name
-// stands in for an address that is not known. IPv6 comes without brackets.
+// nodeAddress returns host:port of a node. The host name stands in for an address
+// that is not known.
 func nodeAddress(s string) string {
-	s, rest, _ := strings.Cut(s, ",")
-	hostname, _, _ := strings.Cut(rest, ",")
-	s, _, _ = strings.Cut(s, "@")
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return s
+	host, port, hostname := splitNode(s)
+	if port == "" {
+		return host
 	}
-	host, port := s[:i], s[i+1:]
-	if host == "" && !strings.Contains(hostname, "=") {
+	if host == "" {
 		host = hostname
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// splitNode reads "10.0.0.1:6379@16379,host,shard-id=…" (bus port since Redis 4.0,
+// host name since 7.0, more since 7.2). IPv6 comes without brackets. port is ""
+// for what is no address.
+func splitNode(s string) (host, port, hostname string) {
+	s, rest, _ := strings.Cut(s, ",")
+	hostname, _, _ = strings.Cut(rest, ",")
+	if strings.Contains(hostname, "=") {
+		hostname = ""
+	}
+	s, _, _ = strings.Cut(s, "@")
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return s, "", hostname
+	}
+	return strings.Trim(s[:i], "[]"), s[i+1:], hostname
 }

@@ -23,7 +23,7 @@ func NewDiscovery(server Server, scheme string, hostnames bool, timeout time.Dur
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
-		nodes, err := clusterNodes(ctx, server, hostnames)
+		nodes, err := discover(ctx, server, hostnames)
 		switch {
 		case errors.Is(err, errNoCluster):
 			http.Error(w, "400: The discovery endpoint is only available on a redis cluster", http.StatusBadRequest)
@@ -48,8 +48,8 @@ func NewDiscovery(server Server, scheme string, hostnames bool, timeout time.Dur
 
 var errNoCluster = errors.New("not in cluster mode")
 
-// clusterNodes returns host:port of every node in CLUSTER NODES.
-func clusterNodes(ctx context.Context, server Server, hostnames bool) ([]string, error) {
+// discover returns host:port of every node in CLUSTER NODES.
+func discover(ctx context.Context, server Server, hostnames bool) ([]string, error) {
 	replies, err := server.Pipeline(ctx, []string{"CLUSTER", "NODES"})
 	if err != nil {
 		return nil, err
@@ -67,9 +67,8 @@ func clusterNodes(ctx context.Context, server Server, hostnames bool) ([]string,
 	}
 }
 
-// nodeAddresses reads the second word of each line: ip:port@busport, since 7.0
-// with ",hostname" and more behind. The address of IPv6 nodes has no brackets. A
-// node whose address nobody knows yet (":0@0") is left out.
+// nodeAddresses reads the address in each line. A node whose address nobody knows
+// yet (":0@0") is left out.
 func nodeAddresses(text string, hostnames bool) []string {
 	out := []string{}
 	for line := range strings.Lines(text) {
@@ -77,21 +76,14 @@ func nodeAddresses(text string, hostnames bool) []string {
 		if len(words) < 2 || len(out) == discoveryLimit {
 			continue
 		}
-		address, more, _ := strings.Cut(words[1], ",")
-		address, _, _ = strings.Cut(address, "@")
-		i := strings.LastIndexByte(address, ':')
-		if i < 0 {
-			continue
-		}
-		host, port := address[:i], address[i+1:]
-		name, _, _ := strings.Cut(more, ",")
-		if hostnames && name != "" && !strings.Contains(name, "=") {
-			host = name
+		host, port, hostname := splitNode(words[1])
+		if hostnames && hostname != "" {
+			host = hostname
 		}
 		if host == "" || !isDigits(port) || port == "0" {
 			continue
 		}
-		out = append(out, net.JoinHostPort(strings.Trim(host, "[]"), port))
+		out = append(out, net.JoinHostPort(host, port))
 	}
 	return out
 }

@@ -21,6 +21,7 @@ func Docs() []MetricDoc {
 	opts := Options{}.withDefaults()
 	c := newCatalog(opts)
 	newSelf(c, newCollectors(c, opts), opts)
+	newBackgrounds(c, opts, nil)
 	c.seal()
 	out := make([]MetricDoc, len(c.families))
 	for i, f := range c.families {

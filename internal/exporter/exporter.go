@@ -59,6 +59,8 @@ type Options struct {
 	// Version, Commit and Date are of this program's build, for build_info.
 	// Without a version there is none.
 	Version, Commit, Date string
+	// Background are the collectors outside the scrape.
+	Background BackgroundOptions
 }
 
 // Exporter collects the metrics of one server. Its methods may be called from
@@ -71,6 +73,7 @@ type Exporter struct {
 	ping       bool
 	catalog    *catalog
 	collectors []collector
+	background *backgrounds
 	self       *self
 	sources    *sources
 	flights    flights
@@ -99,6 +102,7 @@ func New(server Server, report *status.Reporter, opts Options) *Exporter {
 		collectors: newCollectors(c, opts),
 		broken:     make(map[string]bool),
 	}
+	e.background = newBackgrounds(c, opts, report)
 	e.self = newSelf(c, e.collectors, opts)
 	e.sources = newSources(c, opts.Sources)
 	c.seal()
@@ -215,6 +219,7 @@ func (e *Exporter) collect(ctx context.Context) *sink {
 			e.role.Store(&role)
 		}
 		s.outcomes = e.runAll(r, out)
+		e.background.include(out)
 		for _, a := range e.plan.asks {
 			if a.refused != nil {
 				s.refused = append(s.refused, a)
@@ -238,6 +243,7 @@ func (e *Exporter) finish(out *sink, s scrape) {
 	}
 	e.self.emit(out, s)
 	e.sources.emit(out)
+	e.background.emit(out)
 	out.finish()
 }
 
@@ -293,6 +299,9 @@ func (e *Exporter) tell(s scrape) {
 			text, _, _ := strings.Cut(o.err.Error(), "\n")
 			message = fmt.Sprintf("metrics of %s are missing: %s", name, text)
 		}
+	}
+	if message == "" {
+		reason, message = e.background.complaint()
 	}
 	switch {
 	case len(denied) > 0:

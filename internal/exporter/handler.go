@@ -147,7 +147,7 @@ func (h *handler) selection(r *http.Request) (selection, error) {
 	q := r.URL.Query()
 	s := selection{names: q["name[]"], collectors: q["collect[]"]}
 	for _, name := range s.collectors {
-		if !slices.ContainsFunc(h.e.collectors, func(c collector) bool { return c.name() == name }) {
+		if !slices.ContainsFunc(h.e.collectors, func(c collector) bool { return c.name() == name }) && !h.e.background.has(name) {
 			return s, fmt.Errorf("collect[]: there is no collector %q here, or it is switched off; there are %s", name,
 				strings.Join(h.e.names(), ", "))
 		}

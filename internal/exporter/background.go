@@ -1,0 +1,439 @@
+package exporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// BackgroundOptions are the settings of the collectors that read keys or are
+// dear in another way. They run outside the scrape, each at its interval, one
+// at a time, on a connection of their own; a scrape shows what they found last.
+// The zero value switches all of them off.
+type BackgroundOptions struct {
+	// Server is the connection they use. It must not be the one of the scrape,
+	// which would wait for them. It may be nil when no collector is on.
+	Server Server
+	// Interval is the time from the start of one run of a collector to that of
+	// its next. The default is 1 min.
+	Interval time.Duration
+	// Intervals has another interval for some collectors, by name.
+	Intervals map[string]time.Duration
+	// Budget is how long one run may take before it is cut. The default is 30 s.
+	Budget time.Duration
+	// ScanRate is how many keys per second a SCAN may look at. The default is
+	// 50,000. Apart from it every read is followed by a pause of nine times the
+	// time it took, so that the server spends at most a tenth of its time.
+	ScanRate int
+	// BatchSize is the COUNT of SCAN. The default is 1,000.
+	BatchSize int
+	// ReplicaOnly keeps the collectors of keys and streams, but not that of key
+	// groups, from reading a master: then they have no series.
+	ReplicaOnly bool
+
+	Keys    KeyOptions
+	Streams StreamOptions
+	Groups  GroupOptions
+	Scripts ScriptOptions
+	Clients ClientOptions
+	Search  SearchOptions
+}
+
+func (o BackgroundOptions) withDefaults() BackgroundOptions {
+	o.Interval = positive(o.Interval, time.Minute)
+	o.Budget = positive(o.Budget, 30*time.Second)
+	o.ScanRate = positive(o.ScanRate, 50_000)
+	o.BatchSize = positive(o.BatchSize, 1000)
+	o.Groups.MaxDistinct = positive(o.Groups.MaxDistinct, 100)
+	o.Clients.Max = positive(o.Clients.Max, 20_000)
+	return o
+}
+
+// positive returns v, or fallback when v is not above 0.
+func positive[T int | time.Duration](v, fallback T) T {
+	if v > 0 {
+		return v
+	}
+	return fallback
+}
+
+// background is a collector that asks the server itself, outside the scrape.
+type background interface {
+	// name is the value of the label collector.
+	name() string
+	// needs returns the commands it may send, as Redis' ACL calls them, and
+	// whether they read keys.
+	needs() (commands []string, keys bool)
+	// read asks the server and adds what it found to out. After an error nothing
+	// of it is shown; what costs only a part of the series goes to out.note.
+	read(ctx context.Context, s *session, out *recorder) error
+}
+
+// partial is implemented by a background that may show what a run found before
+// it was cut.
+type partial interface{ partial() bool }
+
+// BackgroundCollectors returns the names that BackgroundOptions.Intervals knows.
+func BackgroundCollectors() []string {
+	return []string{"single_keys", "keys", "count_keys", "single_streams", "streams", "key_groups", "scripts", "clients", "search_indexes"}
+}
+
+const (
+	// staleAfter is after how many intervals without a good read the series of
+	// a collector are not shown any more.
+	staleAfter = 5
+	// firstRetry is after how long a collector tries again for the first time
+	// when the server cannot answer at the moment.
+	firstRetry = 2 * time.Second
+)
+
+// backgrounds runs the background collectors of one Exporter and keeps what
+// they found.
+type backgrounds struct {
+	report  *status.Reporter
+	catalog *catalog
+	session *session
+	budget  time.Duration
+	groups  bool // the collector of key groups is on
+	tasks   []*task
+
+	age, duration, success, runs, overflow, groupsTook *family
+}
+
+// task is one background collector with its latest result.
+type task struct {
+	background
+	interval time.Duration
+	due      time.Time // used by the running goroutine only
+	failures int       // in a row; likewise
+
+	mu      sync.Mutex
+	found   *sink     // what is shown; nil before the first good run
+	readAt  time.Time // of found; of the start when nothing was read yet
+	took    time.Duration
+	runs    uint64
+	dropped uint64
+	err     error // of the last run, nil before the first
+	good    bool  // the last run had no error
+}
+
+// newBackgrounds describes the metrics of every background collector, whether
+// it is on or not, and returns those that are.
+func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgrounds {
+	opts := all.Background.withDefaults()
+	b := &backgrounds{
+		report:  report,
+		catalog: c,
+		session: newSession(opts),
+		budget:  opts.Budget,
+		groups:  len(opts.Groups.Patterns) > 0,
+		age: c.addOwn(typeGauge, "exporter_background_age_seconds",
+			"Seconds since a background collector read what is shown; since the start while it has read nothing.", "collector"),
+		duration: c.addOwn(typeGauge, "exporter_background_duration_seconds",
+			"Seconds the last run of a background collector took, its pauses included.", "collector"),
+		success: c.addOwn(typeGauge, "exporter_background_success",
+			"1 when the last run of a background collector got all it wants, 0 when not and before the first one.", "collector"),
+		runs: c.addOwn(typeCounter, "exporter_background_runs_total",
+			"Finished runs of a background collector, good or not.", "collector"),
+		overflow: c.addOwn(typeCounter, "exporter_background_dropped_series_total",
+			"Series, or keys that would have some, that a background collector left out because there were too many.", "collector"),
+		groupsTook: c.add(typeGauge, "last_key_groups_scrape_duration_milliseconds", "SCAN, MEMORY USAGE",
+			"Milliseconds the last count of key groups took, its pauses included; 0 when there are no key groups."),
+	}
+	for _, bg := range newBackgroundCollectors(c, opts, all.ConfigCommand) {
+		t := &task{background: bg, interval: opts.Interval, readAt: time.Now()}
+		if d := opts.Intervals[bg.name()]; d > 0 {
+			t.interval = d
+		}
+		b.tasks = append(b.tasks, t)
+	}
+	if len(b.tasks) > 0 && opts.Server == nil {
+		panic("exporter: background collectors without a Server")
+	}
+	return b
+}
+
+// newBackgroundCollectors returns those that opts switch on, in the order of
+// BackgroundCollectors. Of two that give the same series the first one counts.
+func newBackgroundCollectors(c *catalog, opts BackgroundOptions, configCommand string) []background {
+	seen := len(c.families)
+	own := func(name string) { // for the parameter collect[] of a scrape
+		for _, f := range c.families[seen:] {
+			f.owner = name
+		}
+		seen = len(c.families)
+	}
+	var out []background
+	keys := newKeyFamilies(c)
+	if len(opts.Keys.Single) > 0 {
+		out = append(out, &keyValues{label: "single_keys", keys: opts.Keys.Single, single: true, opts: opts, families: keys})
+	}
+	if len(opts.Keys.Check) > 0 {
+		out = append(out, &keyValues{label: "keys", keys: opts.Keys.Check, opts: opts, families: keys})
+	}
+	own("keys")
+	if count := newKeyCounts(c, opts); len(opts.Keys.Count) > 0 {
+		out = append(out, count)
+	}
+	own("count_keys")
+	streams := newStreamFamilies(c)
+	if len(opts.Streams.Single) > 0 {
+		out = append(out, &streamStates{label: "single_streams", keys: opts.Streams.Single, single: true, opts: opts, families: streams})
+	}
+	if len(opts.Streams.Check) > 0 {
+		out = append(out, &streamStates{label: "streams", keys: opts.Streams.Check, opts: opts, families: streams})
+	}
+	own("streams")
+	if groups := newKeyGroups(c, opts, configCommand); len(opts.Groups.Patterns) > 0 {
+		out = append(out, groups)
+	}
+	own("key_groups")
+	if scripts := newScripts(c, opts); len(opts.Scripts.Files) > 0 {
+		out = append(out, scripts)
+	}
+	own("scripts")
+	if clients := newClients(c, opts); opts.Clients.Enabled {
+		out = append(out, clients)
+	}
+	own("clients")
+	if search := newSearchIndexes(c, opts); opts.Search.Enabled {
+		out = append(out, search)
+	}
+	own("search_indexes")
+	return out
+}
+
+// backgroundCommands returns the commands that the background collectors which
+// are on may send, as Redis' ACL calls them, in order, and whether they read
+// keys, so that a user needs key patterns too.
+func backgroundCommands(opts Options) (commands []string, keys bool) {
+	opts = opts.withDefaults()
+	for _, b := range newBackgroundCollectors(newCatalog(opts), opts.Background.withDefaults(), opts.ConfigCommand) {
+		names, reads := b.needs()
+		commands = append(commands, names...)
+		keys = keys || reads
+	}
+	if len(commands) > 0 {
+		commands = append(commands, "info")
+	}
+	slices.Sort(commands)
+	return slices.Compact(commands), keys
+}
+
+// Run runs the background collectors until ctx ends. It returns nil; without
+// any it just waits. It must not be called twice.
+func (e *Exporter) Run(ctx context.Context) error {
+	e.background.run(ctx)
+	return nil
+}
+
+func (b *backgrounds) run(ctx context.Context) {
+	if len(b.tasks) == 0 {
+		<-ctx.Done()
+		return
+	}
+	now := time.Now()
+	for _, t := range b.tasks {
+		t.due = now
+	}
+	for {
+		next := slices.MinFunc(b.tasks, func(a, b *task) int { return a.due.Compare(b.due) })
+		if wait(ctx, time.Until(next.due)) != nil {
+			return
+		}
+		start := time.Now()
+		err := b.runOne(ctx, next)
+		if ctx.Err() != nil {
+			return
+		}
+		next.due = start.Add(next.pause(err))
+	}
+}
+
+// pause returns the time from the start of this run to the start of the next. A
+// server that cannot answer at the moment is asked again sooner.
+func (t *task) pause(err error) time.Duration {
+	d := t.interval
+	if err == nil || !passing(status.ReasonOf(err)) {
+		t.failures = 0
+	} else {
+		d = min(d, firstRetry<<min(t.failures, 10))
+		t.failures++
+	}
+	return d - d/10 + rand.N(d/5+1)
+}
+
+// passing tells whether a server with this trouble may soon have none.
+func passing(reason status.Reason) bool {
+	switch reason {
+	case status.ReasonUnreachable, status.ReasonLoading, status.ReasonBusy, status.ReasonMasterDown, status.ReasonMaxClients:
+		return true
+	}
+	return false
+}
+
+// runOne runs a collector once and keeps what it found.
+func (b *backgrounds) runOne(ctx context.Context, t *task) error {
+	start := time.Now()
+	own, cancel := context.WithTimeout(ctx, b.budget)
+	defer cancel()
+	out := newRecorder(b.catalog)
+	err := b.read(own, t, out)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	show := err == nil
+	if err != nil && (own.Err() != nil || err == context.DeadlineExceeded) { //nolint:errorlint // see wait
+		p, ok := t.background.(partial)
+		show = ok && p.partial()
+		err = b.overBudget(err)
+	}
+	if err == nil {
+		err = out.problem
+	}
+	t.settle(out, start, err, show)
+	b.log(t, err)
+	return err
+}
+
+// read does one run within ctx. A panic is an error of that collector.
+func (b *backgrounds) read(ctx context.Context, t *task, out *recorder) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = status.WithReason(status.ReasonInternal, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	if err := b.session.begin(ctx); err != nil {
+		return err
+	}
+	if b.session.target.sentinel {
+		return nil
+	}
+	return t.read(ctx, b.session, out)
+}
+
+// overBudget returns what to say of a run that was cut.
+func (b *backgrounds) overBudget(err error) error {
+	if b.session.waited > b.budget/2 {
+		return status.WithReason(status.ReasonTimeout, err) // one answer did not come: not the amount of work
+	}
+	text := fmt.Sprintf("not done in %s", b.budget)
+	if done, total := b.session.looked, b.session.total; done > 0 && total > done {
+		text += fmt.Sprintf(", %d of about %d keys looked at", done, total)
+	}
+	return status.WithReason(status.ReasonTimeout,
+		errors.New(text+": raise exporter.background.budget or exporter.background.scan-rate, or ask for less"))
+}
+
+func (t *task) settle(out *recorder, start time.Time, err error, show bool) {
+	found := out.finish()
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if show {
+		t.found, t.readAt = found, now
+	}
+	t.took = now.Sub(start)
+	t.runs++
+	t.dropped += out.dropped
+	t.err, t.good = err, err == nil
+}
+
+// log writes a line when the outcome of a collector changes. Only the running
+// goroutine calls it.
+func (b *backgrounds) log(t *task, err error) {
+	reason := status.Reason("")
+	if err != nil {
+		reason = status.ReasonOf(err)
+	}
+	changed := b.session.outcome(t.name(), reason)
+	switch log := b.report.Logger(); {
+	case !changed:
+	case err == nil:
+		log.Info("background collector recovered", "collector", t.name())
+	default:
+		log.Warn("background collector failed", "collector", t.name(), "reason", string(reason), "error", err, "hint", status.HintOf(err))
+	}
+}
+
+// complaint returns why and how the first collector that is not content failed,
+// "" when all are.
+func (b *backgrounds) complaint() (status.Reason, string) {
+	for _, t := range b.tasks {
+		t.mu.Lock()
+		err := t.err
+		t.mu.Unlock()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			text, _, _ := strings.Cut(err.Error(), "\n")
+			return status.ReasonOf(err), "background collector " + t.name() + ": " + text
+		}
+	}
+	return "", ""
+}
+
+// has tells whether a metric can be asked for by this name of a collector. The
+// two collectors of keys have the same metrics, those of streams likewise.
+func (b *backgrounds) has(name string) bool {
+	return slices.ContainsFunc(b.tasks, func(t *task) bool { return strings.TrimPrefix(t.name(), "single_") == name })
+}
+
+// include adds what the collectors found to a scrape that the server answered.
+// It waits for nothing.
+func (b *backgrounds) include(out *sink) {
+	now := time.Now()
+	groupsTook := time.Duration(0)
+	for _, t := range b.tasks {
+		t.mu.Lock()
+		found, age, took := t.found, now.Sub(t.readAt), t.took
+		t.mu.Unlock()
+		if t.name() == "key_groups" {
+			groupsTook = took
+		}
+		if found != nil && age <= staleAfter*t.interval+b.budget {
+			out.include(found)
+		}
+	}
+	out.set(b.groupsTook, float64(groupsTook.Milliseconds()))
+}
+
+// emit adds how the collectors are doing.
+func (b *backgrounds) emit(out *sink) {
+	now := time.Now()
+	for _, t := range b.tasks {
+		t.mu.Lock()
+		age, took, runs, dropped, good := now.Sub(t.readAt), t.took, t.runs, t.dropped, t.good
+		t.mu.Unlock()
+		name := t.name()
+		out.set(b.age, age.Seconds(), name)
+		out.set(b.duration, took.Seconds(), name)
+		out.flag(b.success, good, name)
+		out.set(b.runs, float64(runs), name)
+		out.set(b.overflow, float64(dropped), name)
+	}
+}
+
+// wait waits for d, or until ctx ends, which it returns as an error.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
+		return context.DeadlineExceeded // nothing can come of waiting till then
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

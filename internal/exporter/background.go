@@ -29,8 +29,8 @@ type BackgroundOptions struct {
 	Intervals map[string]time.Duration
 	// Budget is how long one run may take before it is cut. The default is 30 s.
 	Budget time.Duration
-	// ScanRate is how many keys per second a SCAN may look at. The default is
-	// 50,000. Apart from it every read is followed by a pause of nine times the
+	// ScanRate is how many keys per second SCAN may look at. 0 is no limit but the
+	// one that always holds: every read is followed by a pause of nine times the
 	// time it took, so that the server spends at most a tenth of its time.
 	ScanRate int
 	// BatchSize is the COUNT of SCAN. The default is 1,000.
@@ -50,7 +50,6 @@ type BackgroundOptions struct {
 func (o BackgroundOptions) withDefaults() BackgroundOptions {
 	o.Interval = positive(o.Interval, time.Minute)
 	o.Budget = positive(o.Budget, 30*time.Second)
-	o.ScanRate = positive(o.ScanRate, 50_000)
 	o.BatchSize = positive(o.BatchSize, 1000)
 	o.Groups.MaxDistinct = positive(o.Groups.MaxDistinct, 100)
 	o.Clients.Max = positive(o.Clients.Max, 20_000)
@@ -211,10 +210,10 @@ func newBackgroundCollectors(c *catalog, opts BackgroundOptions, configCommand s
 	return out
 }
 
-// backgroundCommands returns the commands that the background collectors which
+// BackgroundCommands returns the commands that the background collectors which
 // are on may send, as Redis' ACL calls them, in order, and whether they read
 // keys, so that a user needs key patterns too.
-func backgroundCommands(opts Options) (commands []string, keys bool) {
+func BackgroundCommands(opts Options) (commands []string, keys bool) {
 	opts = opts.withDefaults()
 	for _, b := range newBackgroundCollectors(newCatalog(opts), opts.Background.withDefaults(), opts.ConfigCommand) {
 		names, reads := b.needs()
@@ -292,9 +291,14 @@ func (b *backgrounds) runOne(ctx context.Context, t *task) error {
 	}
 	show := err == nil
 	if err != nil && (own.Err() != nil || err == context.DeadlineExceeded) { //nolint:errorlint // see wait
-		p, ok := t.background.(partial)
-		show = ok && p.partial()
-		err = b.overBudget(err)
+		// One answer that does not come says nothing of the amount of work.
+		if hung := b.session.waited > b.budget/2; hung {
+			err = status.WithReason(status.ReasonTimeout, err)
+		} else {
+			p, ok := t.background.(partial)
+			show = ok && p.partial() && !out.empty()
+			err = b.overBudget()
+		}
 	}
 	if err == nil {
 		err = out.problem
@@ -321,16 +325,13 @@ func (b *backgrounds) read(ctx context.Context, t *task, out *recorder) (err err
 }
 
 // overBudget returns what to say of a run that was cut.
-func (b *backgrounds) overBudget(err error) error {
-	if b.session.waited > b.budget/2 {
-		return status.WithReason(status.ReasonTimeout, err) // one answer did not come: not the amount of work
-	}
+func (b *backgrounds) overBudget() error {
 	text := fmt.Sprintf("not done in %s", b.budget)
 	if done, total := b.session.looked, b.session.total; done > 0 && total > done {
 		text += fmt.Sprintf(", %d of about %d keys looked at", done, total)
 	}
 	return status.WithReason(status.ReasonTimeout,
-		errors.New(text+": raise exporter.background.budget or exporter.background.scan-rate, or ask for less"))
+		errors.New(text+": raise exporter.budget or exporter.scan-rate, or ask for less"))
 }
 
 func (t *task) settle(out *recorder, start time.Time, err error, show bool) {

@@ -29,14 +29,15 @@ const (
 // goroutine uses it.
 type session struct {
 	server Server
-	rate   int // keys per second
+	rate   int // keys per second, 0 for no limit
 	batch  int // COUNT of SCAN
 
 	strayed   bool // the connection may be on another database than 0
 	refused   map[string]refusal
 	outcomes  map[string]status.Reason
 	notBefore time.Time     // when the server may be asked again
-	waited    time.Duration // how long the last pipeline took
+	sent      time.Time     // when the last pipeline was sent
+	waited    time.Duration // how long it took
 
 	// of the present run
 	target target
@@ -186,9 +187,9 @@ func (s *session) pipeline(ctx context.Context, commands [][]string) ([]any, err
 	if err := wait(ctx, time.Until(s.notBefore)); err != nil {
 		return nil, err
 	}
-	start := time.Now()
+	s.sent = time.Now()
 	replies, err := s.server.Pipeline(ctx, commands...)
-	s.waited = time.Since(start)
+	s.waited = time.Since(s.sent)
 	s.notBefore = time.Now().Add(min(idleShare*s.waited, maxPause))
 	if err == nil && len(replies) != len(commands) {
 		err = status.WithReason(status.ReasonProtocol, fmt.Errorf("%d replies to %d commands", len(replies), len(commands)))
@@ -276,6 +277,17 @@ func judge(err error, out *recorder) error {
 	return err
 }
 
+// slow puts off what comes next until the time is over that the keys of one
+// batch take at the agreed rate.
+func (s *session) slow() {
+	if s.rate <= 0 {
+		return
+	}
+	if t := s.sent.Add(time.Duration(s.batch) * time.Second / time.Duration(s.rate)); t.After(s.notBefore) {
+		s.notBefore = t
+	}
+}
+
 // scan calls each with the keys of a database that match a pattern, and are of
 // a type unless that is "". A key may come more than once.
 func (s *session) scan(ctx context.Context, db int, pattern, kind string, each func(keys []any) error) error {
@@ -295,10 +307,7 @@ func (s *session) scan(ctx context.Context, db int, pattern, kind string, each f
 		if err != nil {
 			return err
 		}
-		// The keys of this batch are not before their share of a second is over.
-		if earliest := time.Now().Add(time.Duration(s.batch) * time.Second / time.Duration(s.rate)); earliest.After(s.notBefore) {
-			s.notBefore = earliest
-		}
+		s.slow()
 		if err, failed := replies[0].(error); failed {
 			return err
 		}

@@ -9,7 +9,14 @@ import (
 // luaPattern is a pattern of Lua 5.1, the Lua in Redis: what its string.find
 // takes. The manual of Lua 5.1, section 5.4.1, describes it; %f[set], which the
 // manual leaves out, is known too.
-type luaPattern struct{ text string }
+type luaPattern struct {
+	text  string
+	plain bool // without any of luaSpecials it is no more than a text
+}
+
+// luaSpecials are the characters that make a text a pattern, for string.find. A
+// closing parenthesis alone does not.
+const luaSpecials = "^$*+?.([%-"
 
 const (
 	// luaCaptures is how many captures a pattern may have, as in Lua.
@@ -32,7 +39,10 @@ var (
 // compileLua checks a pattern as a whole. Lua itself finds a mistake only when
 // a text leads to it.
 func compileLua(text string) (luaPattern, error) {
-	p := luaPattern{text}
+	p := luaPattern{text, !strings.ContainsAny(text, luaSpecials)}
+	if p.plain {
+		return p, nil
+	}
 	var open []int
 	var closed [luaCaptures]bool
 	captures := 0
@@ -121,6 +131,9 @@ func (p luaPattern) classEnd(i int) (int, error) {
 // find returns the captures of the first match in text, joined, as
 // redis_exporter names a group of keys; a match without captures has "".
 func (p luaPattern) find(text string) (captured string, ok bool, err error) {
+	if p.plain {
+		return "", strings.Contains(text, p.text), nil
+	}
 	m := luaMatch{luaPattern: p, src: text, steps: luaSteps}
 	from := 0
 	anchor := strings.HasPrefix(p.text, "^")

@@ -1,0 +1,403 @@
+package exporter_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+// runBackground runs the background collectors of an exporter until the test ends.
+func runBackground(tb testing.TB, e *exporter.Exporter) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- e.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// newBackground runs an exporter of srv whose background collectors have a
+// connection of their own.
+func newBackground(tb testing.TB, srv *testenv.Redis, o exporter.BackgroundOptions) (*exporter.Exporter, *status.Board) {
+	tb.Helper()
+	o.Server = srv.Client(tb)
+	e, board := newExporter(tb, srv.Client(tb), exporter.Options{Background: o})
+	runBackground(tb, e)
+	return e, board
+}
+
+// about is a series of a background collector.
+func about(series, collector string) string {
+	return `redis_sidecar_exporter_background_` + series + `{collector="` + collector + `"}`
+}
+
+// ranBackground scrapes until a collector has finished a further run, so one
+// that began after the call, and returns that scrape.
+func ranBackground(tb testing.TB, e *exporter.Exporter, collector string) map[string]string {
+	tb.Helper()
+	runs := func(got map[string]string) int {
+		n, err := strconv.Atoi(got[about("runs_total", collector)])
+		if err != nil {
+			tb.Fatalf("runs of %s: %v", collector, err)
+		}
+		return n
+	}
+	got := scrape(tb, e)
+	want := runs(got) + 2
+	testenv.Eventually(tb, 20*time.Second, func() error {
+		if got = scrape(tb, e); runs(got) < want {
+			return fmt.Errorf("%s ran %d times, not %d", collector, runs(got), want)
+		}
+		return nil
+	})
+	return got
+}
+
+// quick is an interval for tests.
+const quick = 20 * time.Millisecond
+
+func TestNothingInTheBackground(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	e, _ := newBackground(t, srv, exporter.BackgroundOptions{})
+	got := scrape(t, e)
+	expect(t, got, map[string]string{"redis_last_key_groups_scrape_duration_milliseconds": "0"})
+	for series := range got {
+		if strings.HasPrefix(series, "redis_sidecar_exporter_background") {
+			t.Errorf("%s though nothing runs", series)
+		}
+	}
+}
+
+// Every collector that is on has its series before it ran.
+func TestBackgroundSeriesFromTheStart(t *testing.T) {
+	s := &replay{info: "redis_version:7.0.0\r\nrun_id:a\r\n", replies: map[string]any{}}
+	key := []exporter.Key{{Key: "a*"}}
+	e, _ := newExporter(t, s, exporter.Options{Background: exporter.BackgroundOptions{
+		Server: s, Keys: exporter.KeyOptions{Check: key, Single: key, Count: key}, Streams: exporter.StreamOptions{Check: key, Single: key},
+		Groups: exporter.GroupOptions{Patterns: []string{"a"}}, Scripts: exporter.ScriptOptions{Files: []string{"x"}},
+		Clients: exporter.ClientOptions{Enabled: true}, Search: exporter.SearchOptions{Enabled: true},
+	}})
+	got := scrape(t, e)
+	for _, name := range exporter.BackgroundCollectors() {
+		expect(t, got, map[string]string{
+			about("runs_total", name): "0", about("success", name): "0", about("duration_seconds", name): "0",
+			about("dropped_series_total", name): "0",
+		})
+		if _, ok := got[about("age_seconds", name)]; !ok {
+			t.Errorf("%s has no age", name)
+		}
+	}
+}
+
+// A background run that hangs ends by its budget, and a scrape neither waits
+// for it nor loses what was read before.
+func TestBackgroundOfHungServer(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "SET", "a", "1")
+	other := testenv.StartRedis(t)
+	e, board := newExporter(t, other.Client(t), exporter.Options{Background: exporter.BackgroundOptions{
+		Server: srv.Client(t), Interval: 500 * time.Millisecond, Budget: 500 * time.Millisecond, Keys: exporter.KeyOptions{Single: []exporter.Key{{Key: "a"}}},
+	}})
+	runBackground(t, e)
+	const series = `redis_key_value{db="db0",key="a"}`
+	expect(t, ranBackground(t, e, "single_keys"), map[string]string{series: "1", about("success", "single_keys"): "1"})
+
+	srv.Signal(t, syscall.SIGSTOP)
+	failed := func() error {
+		start := time.Now()
+		got := scrape(t, e)
+		if took := time.Since(start); took > 400*time.Millisecond {
+			t.Errorf("a scrape took %s", took)
+		}
+		if got[series] == "1" && got[about("success", "single_keys")] == "0" {
+			return nil
+		}
+		return fmt.Errorf("value %q, success %q", got[series], got[about("success", "single_keys")])
+	}
+	testenv.Eventually(t, 10*time.Second, failed)
+	if r, _ := board.Report(status.Exporter); r.State != status.Warning || r.Reason != status.ReasonTimeout ||
+		!strings.Contains(r.Message, "single_keys") {
+		t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
+	}
+	// Five intervals and a budget later it is not shown any more.
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if v, ok := scrape(t, e)[series]; ok {
+			return fmt.Errorf("still %s", v)
+		}
+		return nil
+	})
+	srv.Signal(t, syscall.SIGCONT)
+	testenv.Eventually(t, 10*time.Second, func() error { return has(series, "1")(scrape(t, e)) })
+	if r, _ := board.Report(status.Exporter); r.State != status.OK {
+		t.Errorf("the Board says %s afterwards", r.State)
+	}
+}
+
+// What the ACL forbids is asked once, of a command or of a key.
+func TestBackgroundACL(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "MSET", "mine", "1", "other", "2")
+	srv.Do(t, "ACL", "SETUSER", "exporter", "on", ">secret", "~mine", "+@all", "-scan", "-client|list", "-acl")
+	c := newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("exporter", "secret")})
+	e, board := newExporter(t, srv.Client(t), exporter.Options{Background: exporter.BackgroundOptions{
+		Server: c, Interval: quick, Clients: exporter.ClientOptions{Enabled: true},
+		Keys: exporter.KeyOptions{
+			Check: []exporter.Key{{Key: "m*"}}, Count: []exporter.Key{{Key: "m*"}}, Single: []exporter.Key{{Key: "mine"}, {Key: "other"}},
+		},
+	}})
+	runBackground(t, e)
+	for range 3 {
+		for _, name := range []string{"keys", "single_keys", "count_keys", "clients"} {
+			ranBackground(t, e, name)
+		}
+	}
+	got := scrape(t, e)
+	expect(t, got, map[string]string{
+		// SCAN, CLIENT LIST; TYPE and MEMORY USAGE of the key of others.
+		`redis_errors_total{err="NOPERM"}`:      "4",
+		`redis_key_value{db="db0",key="mine"}`:  "1",
+		`redis_key_value{db="db0",key="other"}`: "absent",
+		about("success", "keys"):                "0",
+		about("success", "count_keys"):          "0",
+		about("success", "single_keys"):         "0",
+		about("success", "clients"):             "0",
+	})
+	if r, _ := board.Report(status.Exporter); r.State != status.Warning || r.Reason != status.ReasonNoPerm {
+		t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
+	}
+}
+
+// The commands that a collector says it needs are enough.
+func TestBackgroundCommands(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "SET", "s", "1")
+	srv.Do(t, "PFADD", "hll", "a")
+	srv.Do(t, "XADD", "x", "1-1", "a", "b")
+	srv.Do(t, "XGROUP", "CREATE", "x", "g", "0")
+	key := []exporter.Key{{Key: "*"}, {Key: "s"}, {Key: "x"}, {DB: 1, Key: "*"}}
+	file := srv.WriteFile(t, "a.lua", "return {'a', '1'}")
+	o := exporter.BackgroundOptions{
+		Interval: quick, Keys: exporter.KeyOptions{Check: key, Count: key}, Streams: exporter.StreamOptions{Check: []exporter.Key{{Key: "x*"}, {Key: "x"}}},
+		Groups: exporter.GroupOptions{Patterns: []string{"a"}}, Scripts: exporter.ScriptOptions{Files: []string{file}},
+		Clients: exporter.ClientOptions{Enabled: true},
+	}
+	commands, keys := exporter.BackgroundCommands(exporter.Options{Background: o})
+	if !keys {
+		t.Error("no keys are read")
+	}
+	rules := []string{"ACL", "SETUSER", "exporter", "on", ">secret", "~*"}
+	for _, name := range commands {
+		rules = append(rules, "+"+name)
+	}
+	srv.Do(t, rules...)
+	o.Server = newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("exporter", "secret")})
+	e, _ := newExporter(t, srv.Client(t), exporter.Options{Background: o})
+	runBackground(t, e)
+	for _, name := range []string{"keys", "count_keys", "streams", "key_groups", "scripts", "clients"} {
+		expect(t, ranBackground(t, e, name), map[string]string{about("success", name): "1"})
+	}
+	got := scrape(t, e)
+	for series := range got {
+		if strings.HasPrefix(series, "redis_errors_total") {
+			t.Errorf("%s %s", series, got[series])
+		}
+	}
+}
+
+// A loading server is asked again soon, not an interval later.
+func TestBackgroundOfLoadingServer(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Fill(t, "key", 3000, 10)
+	srv.Do(t, "SAVE")
+	srv.Stop(t)
+	slow := testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+	e, _ := newBackground(t, slow, exporter.BackgroundOptions{Interval: time.Hour, Keys: exporter.KeyOptions{Single: []exporter.Key{{Key: "key:1"}}}})
+	testenv.Eventually(t, 20*time.Second, func() error { return has(`redis_key_size{db="db0",key="key:1"}`, "10")(scrape(t, e)) })
+}
+
+// slowServer answers everything after a while, as a server with n keys.
+type slowServer struct {
+	wait  time.Duration
+	keys  int
+	fails error
+
+	mu      sync.Mutex
+	busy    time.Duration // in which it was asked
+	asked   []string
+	running int
+}
+
+func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any, error) {
+	s.mu.Lock()
+	if s.running++; s.running > 1 {
+		panic("two pipelines at once")
+	}
+	fails := s.fails
+	for _, c := range commands {
+		s.asked = append(s.asked, strings.Join(c, " "))
+	}
+	s.busy += s.wait
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.running--
+		s.mu.Unlock()
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(s.wait):
+	}
+	if fails != nil {
+		return nil, fails
+	}
+	out := make([]any, len(commands))
+	for i, c := range commands {
+		switch strings.Join(c[:min(len(c), 2)], " ") {
+		case "INFO keyspace":
+			out[i] = fmt.Sprintf("# Keyspace\r\ndb0:keys=%d,expires=0\r\n", s.keys)
+		case "INFO server":
+			out[i] = "redis_version:7.0.0\r\nrun_id:a\r\n"
+		case "INFO replication":
+			out[i] = "role:master\r\n"
+		case "INFO ALL":
+			out[i] = "redis_version:7.0.0\r\nrun_id:a\r\n"
+		default:
+			if c[0] == "SCAN" {
+				cursor, _ := strconv.Atoi(c[1])
+				if cursor += 1000; cursor >= s.keys {
+					cursor = 0
+				}
+				out[i] = []any{strconv.Itoa(cursor), []any{"k"}}
+			}
+		}
+	}
+	return out, nil
+}
+
+func (s *slowServer) set(fails error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fails = fails
+}
+
+// A scan takes at most a tenth of the server's time, and no more keys per
+// second than was agreed.
+func TestScanRate(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		rate     int
+		wait     time.Duration
+		keys     int
+		min, max float64 // seconds
+	}{
+		{"a tenth", 0, 10 * time.Millisecond, 100_000, 10, 10.3},
+		{"a tenth, though more is allowed", 100_000, 10 * time.Millisecond, 100_000, 10, 10.3},
+		{"by keys", 5_000, 10 * time.Millisecond, 100_000, 19.8, 20.3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &slowServer{wait: c.wait, keys: c.keys}
+				e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+					Server: s, ScanRate: c.rate, Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}},
+				}})
+				runBackground(t, e)
+				<-time.After(29 * time.Second)
+				got := scrape(t, e)
+				expect(t, got, map[string]string{`redis_keys_count{db="db0",key="k*"}`: strconv.Itoa(c.keys / 1000), about("success", "count_keys"): "1"})
+				if took := number(t, got[about("duration_seconds", "count_keys")]); took < c.min || took > c.max {
+					t.Errorf("%v s, want %v to %v", took, c.min, c.max)
+				}
+			})
+		})
+	}
+}
+
+// A run that cannot be done in its budget shows nothing of it and says what to do.
+func TestOverBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowServer{wait: 10 * time.Millisecond, keys: 1_000_000}
+		e, board := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+			Server: s, Budget: 10 * time.Second, Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}},
+		}})
+		runBackground(t, e)
+		<-time.After(50 * time.Second)
+		got := scrape(t, e)
+		expect(t, got, map[string]string{`redis_keys_count{db="db0",key="k*"}`: "absent",
+			about("success", "count_keys"): "0", about("runs_total", "count_keys"): "1"})
+		if age := number(t, got[about("age_seconds", "count_keys")]); math.Abs(age-50) > 0.1 {
+			t.Errorf("age %v", age)
+		}
+		r, _ := board.Report(status.Exporter)
+		if r.State != status.Warning || r.Reason != status.ReasonTimeout || !strings.Contains(r.Message, "exporter.budget") ||
+			!strings.Contains(r.Message, "of about 1000000 keys") {
+			t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
+		}
+	})
+}
+
+// What was read lasts over failures for a while, and comes back.
+func TestStaleSeries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowServer{wait: time.Millisecond, keys: 1000}
+		e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+			Server: s, Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}},
+		}})
+		runBackground(t, e)
+		<-time.After(time.Second)
+		const series = `redis_keys_count{db="db0",key="k*"}`
+		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "1"})
+		s.set(status.WithReason(status.ReasonProtocol, errors.New("broken")))
+		<-time.After(5 * time.Minute)
+		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "0"})
+		<-time.After(time.Minute)
+		expect(t, scrape(t, e), map[string]string{series: "absent", about("success", "count_keys"): "0"})
+		s.set(nil)
+		<-time.After(70 * time.Second)
+		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "1"})
+	})
+}
+
+// Collectors run one at a time, each at its interval; a server that cannot
+// answer at the moment is asked again sooner.
+func TestIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowServer{wait: 100 * time.Millisecond, keys: 1000}
+		e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+			Server: s, Intervals: map[string]time.Duration{"clients": 10 * time.Second},
+			Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}}, Clients: exporter.ClientOptions{Enabled: true},
+		}})
+		runBackground(t, e)
+		runs := func(name string) float64 { return number(t, scrape(t, e)[about("runs_total", name)]) }
+		<-time.After(10 * time.Minute)
+		if n := runs("count_keys"); n < 9 || n > 12 {
+			t.Errorf("count_keys ran %v times in 10 min", n)
+		}
+		if n := runs("clients"); n < 54 || n > 68 {
+			t.Errorf("clients ran %v times in 10 min", n)
+		}
+		s.set(status.WithReason(status.ReasonUnreachable, errors.New("refused")))
+		before := runs("count_keys")
+		<-time.After(2 * time.Minute)
+		if n := runs("count_keys") - before; n < 5 {
+			t.Errorf("count_keys tried %v times in 2 min", n)
+		}
+	})
+}

@@ -162,10 +162,11 @@ func (c *client) parse(line string) bool {
 	line = strings.TrimSuffix(line, "\r")
 	address := ""
 	for line != "" {
-		key, rest, ok := strings.Cut(line, "=")
-		if !ok {
+		i := strings.IndexByte(line, '=')
+		if i < 0 {
 			break
 		}
+		key, rest := line[:i], line[i+1:]
 		end := valueEnd(rest)
 		value := rest[:end]
 		line = strings.TrimPrefix(rest[end:], " ")

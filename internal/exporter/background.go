@@ -227,13 +227,7 @@ func BackgroundCommands(opts Options) (commands []string, keys bool) {
 	return slices.Compact(commands), keys
 }
 
-// Run runs the background collectors until ctx ends. It returns nil; without
-// any it just waits. It must not be called twice.
-func (e *Exporter) Run(ctx context.Context) error {
-	e.background.run(ctx)
-	return nil
-}
-
+// run runs the collectors until ctx ends; without any it just waits.
 func (b *backgrounds) run(ctx context.Context) {
 	if len(b.tasks) == 0 {
 		<-ctx.Done()

@@ -115,9 +115,10 @@ func Collectors() []string {
 	return New(nil, nil, Options{Collect: CollectOptions{Modules: true, Tile38: true}, Files: FileOptions{Local: true}}).names()
 }
 
-// Run runs what is done outside scrapes, until ctx ends.
+// Run runs what is done outside scrapes, see BackgroundOptions, until ctx ends.
+// It must not be called twice.
 func (e *Exporter) Run(ctx context.Context) error {
-	<-ctx.Done()
+	e.background.run(ctx)
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	errGone  = errors.New("Unknown index name")
+	errGone  = errors.New("no such index")
 	anchored = regexp.MustCompile("^idx:")
 )
 

@@ -2,6 +2,8 @@ package exporter_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -169,6 +171,29 @@ func TestKeyTwice(t *testing.T) {
 	got := ranBackground(t, e, "keys") // samples reports series that come twice
 	expect(t, got, map[string]string{`redis_key_size{db="db0",key="a"}`: "1", `redis_key_value{db="db0",key="a"}`: "1"})
 	gatherable(t, e.Scrape(t.Context()))
+}
+
+// collect[] knows the background collectors.
+func TestCollectInBackground(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "SET", "a", "1")
+	e, _ := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, Keys: exporter.KeyOptions{Single: []exporter.Key{{Key: "a"}}}})
+	ranBackground(t, e, "single_keys")
+	h := exporter.NewHandler(e, nil)
+	for query, want := range map[string]map[string]string{
+		"collect[]=keys": {`redis_key_size{db="db0",key="a"}`: "1", "redis_connected_clients": "absent", "redis_up": "1"},
+		"collect[]=info": {`redis_key_size{db="db0",key="a"}`: "absent", "redis_up": "1"},
+		"":               {`redis_key_size{db="db0",key="a"}`: "1", "redis_up": "1"},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics?"+query, nil))
+		expect(t, samples(t, w.Body.String()), want)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics?collect[]=streams", nil))
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("a collector that is not on: %d", w.Code)
+	}
 }
 
 // There are no more series than a metric may have; the rest is counted.

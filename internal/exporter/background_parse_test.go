@@ -3,6 +3,7 @@ package exporter
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -113,8 +114,7 @@ func tree(s string) any {
 		case word == "#":
 			list = append(list, nil)
 		case word != "" && isDigits(word) && len(word) < 18:
-			var n int64
-			fmt.Sscan(word, &n)
+			n, _ := strconv.ParseInt(word, 10, 64)
 			list = append(list, n)
 		default:
 			list = append(list, word)

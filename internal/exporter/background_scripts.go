@@ -77,7 +77,7 @@ func readScript(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("script: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	text, err := io.ReadAll(io.LimitReader(f, scriptLimit+1))
 	switch {
 	case err != nil:

@@ -280,7 +280,12 @@ func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any,
 		case "INFO ALL":
 			out[i] = "redis_version:7.0.0\r\nrun_id:a\r\n"
 		default:
-			if c[0] == "SCAN" {
+			switch c[0] {
+			case "TYPE":
+				out[i] = "list"
+			case "LLEN":
+				out[i] = int64(1)
+			case "SCAN":
 				cursor, _ := strconv.Atoi(c[1])
 				if cursor += 1000; cursor >= s.keys {
 					cursor = 0
@@ -349,6 +354,29 @@ func TestOverBudget(t *testing.T) {
 		if r.State != status.Warning || r.Reason != status.ReasonTimeout || !strings.Contains(r.Message, "exporter.budget") ||
 			!strings.Contains(r.Message, "of about 1000000 keys") {
 			t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
+		}
+	})
+}
+
+// Of single keys each is true by itself: those that were read before the end of
+// the budget are shown.
+func TestSingleKeysOverBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var keys []exporter.Key
+		for i := range 1000 {
+			keys = append(keys, exporter.Key{Key: strconv.Itoa(i)})
+		}
+		s := &slowServer{wait: 100 * time.Millisecond, keys: 1000}
+		e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+			Server: s, Budget: 10 * time.Second, Keys: exporter.KeyOptions{Single: keys},
+		}})
+		runBackground(t, e)
+		<-time.After(30 * time.Second)
+		got := scrape(t, e)
+		expect(t, got, map[string]string{about("success", "single_keys"): "0", about("runs_total", "single_keys"): "1"})
+		// Two round trips of 1 s with their pauses for 100 keys, after one for the server.
+		if n := len(only(got, "redis_key_size")); n != 400 {
+			t.Errorf("%d keys are shown", n)
 		}
 	})
 }

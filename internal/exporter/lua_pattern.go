@@ -362,7 +362,7 @@ func (m *luaMatch) before(at int) byte {
 	return m.src[at-1]
 }
 
-// byteAt returns the byte at at, 0 at the end.
+// byteAt returns a byte, 0 at the end.
 func (m *luaMatch) byteAt(at int) byte {
 	if at == len(m.src) {
 		return 0
@@ -370,7 +370,7 @@ func (m *luaMatch) byteAt(at int) byte {
 	return m.src[at]
 }
 
-// single tells whether the byte at at is in the class from p to end.
+// single tells whether there is a byte at that is in the class from p to end.
 func (m *luaMatch) single(at, p, end int) bool {
 	if at >= len(m.src) {
 		return false
@@ -418,7 +418,8 @@ func (m *luaMatch) inSet(c byte, p, last int) bool {
 // inClass tells whether c is in %class, by ASCII. A capital is the opposite;
 // what is no letter stands for itself.
 func inClass(c, class byte) bool {
-	lower, in := class|0x20, false
+	lower := class | 0x20
+	var in bool
 	switch lower {
 	case 'a':
 		in = isLetter(c)

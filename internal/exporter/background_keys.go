@@ -86,15 +86,18 @@ func (c *keyValues) read(ctx context.Context, s *session, out *recorder) error {
 	}
 	exact, patterns := places(c.keys, c.single)
 	for _, db := range exact {
-		if s.target.keys[db.number] == 0 {
+		if s.target.keys[db.number] == 0 && !s.target.cluster { // whose keys may be on another node
+			for _, key := range db.keys {
+				out.set(c.families.size, 0, Key{DB: db.number}.label(), key.(string))
+			}
 			continue
 		}
-		if err := c.look(ctx, s, db.number, db.keys, out); err != nil {
+		if err := c.look(ctx, s, db.number, db.keys, true, out); err != nil {
 			return err
 		}
 	}
 	for _, k := range patterns {
-		err := s.scan(ctx, k.DB, k.Key, "", func(keys []any) error { return c.look(ctx, s, k.DB, keys, out) })
+		err := s.scan(ctx, k.DB, k.Key, "", func(keys []any) error { return c.look(ctx, s, k.DB, keys, false, out) })
 		if err != nil {
 			return err
 		}
@@ -108,7 +111,7 @@ type database struct {
 	keys   []any // strings, as in a reply
 }
 
-// places tells names, by database, from patterns. In a list of single keys
+// places divides keys into names, by database, and patterns. In a list of single keys
 // everything is a name.
 func places(keys []Key, single bool) (exact []database, patterns []Key) {
 	for _, k := range keys {
@@ -127,13 +130,15 @@ func places(keys []Key, single bool) (exact []database, patterns []Key) {
 }
 
 // look reads keys of one database. Those for which there is no room are counted.
-func (c *keyValues) look(ctx context.Context, s *session, db int, keys []any, out *recorder) error {
+// A key that was named and does not exist has size 0: so does a list that was
+// emptied.
+func (c *keyValues) look(ctx context.Context, s *session, db int, keys []any, named bool, out *recorder) error {
 	for batch := range slices.Chunk(keys, detailBatch) {
 		if out.full(c.families.size) {
 			out.dropped += uint64(len(batch))
 			continue
 		}
-		if err := c.lookBatch(ctx, s, db, batch, out); err != nil {
+		if err := c.lookBatch(ctx, s, db, batch, named, out); err != nil {
 			return err
 		}
 	}
@@ -148,7 +153,7 @@ type found struct {
 	hyperloglog any // reply to PFCOUNT
 }
 
-func (c *keyValues) lookBatch(ctx context.Context, s *session, db int, keys []any, out *recorder) error {
+func (c *keyValues) lookBatch(ctx context.Context, s *session, db int, keys []any, named bool, out *recorder) error {
 	list, commands := make([]found, 0, len(keys)), make([]command, 0, 2*len(keys))
 	for _, k := range keys {
 		key, ok := k.(string)
@@ -181,6 +186,9 @@ func (c *keyValues) lookBatch(ctx context.Context, s *session, db int, keys []an
 		return err
 	}
 	for i := range list {
+		if named && list[i].kind == "none" {
+			out.set(c.families.size, 0, label, list[i].key)
+		}
 		c.show(&list[i], label, out)
 	}
 	return nil
@@ -205,7 +213,7 @@ func (c *keyValues) sizes(ctx context.Context, s *session, db int, list []found,
 		k := &list[i]
 		name, known := sizeCommands[k.kind]
 		if !known {
-			continue // none: it is gone; or a type of a module
+			continue // it is gone, or of a type of a module
 		}
 		q.ask(&k.size, strings.ToLower(name), name, k.key)
 		if k.kind == "string" {

@@ -109,6 +109,7 @@ func TestSingleKeys(t *testing.T) {
 		key("size", "number"): "4", key("size", "word"): "5", key("size", "empty"): "0", key("size", "zeros"): "300", key("size", "hyper"): "7",
 		key("size", "list"): "3", key("size", "set"): "2", key("size", "zset"): "1", key("size", "hash"): "4", key("size", "stream"): "1",
 		key("size", "hll"): "5", key("size", "a*"): "4", key("size", "binary"): "4", key("value", "number"): "12.5",
+		key("size", "missing"): "0", `redis_key_size{db="db3",key="missing"}`: "0", `redis_key_size{db="db9",key="number"}`: "0",
 		`redis_key_size{db="db3",key="number"}`:                                                           "1",
 		`redis_key_value{db="db3",key="number"}`:                                                          "7",
 		`redis_key_value_as_string{db="db0",key="word",val="hello"}`:                                      "1",
@@ -136,7 +137,7 @@ func TestSingleKeys(t *testing.T) {
 func TestKeysByPattern(t *testing.T) {
 	srv := testenv.StartRedis(t)
 	fillKeys(t, srv)
-	keys, err := exporter.ParseKeys("db3=three:*,h[al]*,number,db4=*,none*")
+	keys, err := exporter.ParseKeys("db3=three:*,h[al]*,number,queue,db4=*,none*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,12 +148,13 @@ func TestKeysByPattern(t *testing.T) {
 		`redis_key_size{db="db0",key="hash"}`:    "4",
 		`redis_key_size{db="db0",key="hll"}`:     "5",
 		`redis_key_size{db="db0",key="number"}`:  "4",
+		`redis_key_size{db="db0",key="queue"}`:   "0",
 	}
 	got := ranBackground(t, e, "keys")
 	if diff := cmp.Diff(want, only(got, "redis_key_size", "redis_key_value")); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	// A key that is gone has no series after the next run.
+	// A key that was found by its pattern and is gone has no series after the next run.
 	srv.Do(t, "DEL", "hash")
 	delete(want, `redis_key_size{db="db0",key="hash"}`)
 	if diff := cmp.Diff(want, only(ranBackground(t, e, "keys"), "redis_key_size")); diff != "" {

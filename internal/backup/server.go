@@ -56,7 +56,7 @@ func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
 		return facts{}, err
 	}
 	f := facts{info: in, dir: dataDir, dbfilename: "dump.rdb"}
-	if in.Get("redis_mode") == "sentinel" {
+	if in.Mode() == "sentinel" {
 		return facts{}, status.WithHint(status.ReasonRejected, "redis.addr must name the redis-server that holds the data", errors.New("the server is a Sentinel: it holds no data"))
 	}
 	if in.Get("loading") == "1" {

@@ -370,7 +370,7 @@ func describeServer(pod string, s *save, place clusterPlace) Server {
 		Pod:               pod,
 		RunID:             s.runID,
 		Role:              role,
-		Mode:              s.info.Get("redis_mode"),
+		Mode:              s.info.Mode(),
 		Version:           s.info.Get("redis_version"),
 		NodeID:            place.nodeID,
 		ReplicationID:     s.info.Get("master_replid"),

@@ -36,7 +36,7 @@ func (i *instance) name() string { return "instance" }
 func (i *instance) collect(r *reading, _ []any, out *sink) error {
 	in := r.info
 	labels := []string{in.Get("master_replid"), in.Get("maxmemory_policy"), in.Get("os"), in.Get("process_id"),
-		in.Get("redis_build_id"), in.Get("redis_mode"), in.Get("redis_version"), in.Get("role"), in.Get("run_id"),
+		in.Get("redis_build_id"), in.Mode(), in.Get("redis_version"), in.Get("role"), in.Get("run_id"),
 		in.Get("tcp_port")}
 	if v, ok := in.Lookup("valkey_version"); ok {
 		labels = append(labels, in.Get("valkey_release_stage"), v)

@@ -53,7 +53,7 @@ func traitsOf(in info.Info) traits {
 	t := traits{
 		runID:    in.Get("run_id"),
 		version:  in.Get("redis_version"),
-		sentinel: in.Get("redis_mode") == "sentinel" || in.Get("server_mode") == "sentinel", // the latter of Valkey 8
+		sentinel: in.Mode() == "sentinel",
 		cluster:  in.Get("cluster_enabled") == "1",
 	}
 	t.kind, t.own = kindOf(in)

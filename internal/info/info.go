@@ -72,6 +72,15 @@ func (in Info) Int(name string) (n int64, ok bool) {
 	return n, err == nil
 }
 
+// Mode returns standalone, cluster or sentinel. Valkey 8 calls the field
+// server_mode, and redis_mode only with extended-redis-compatibility on.
+func (in Info) Mode() string {
+	if mode, ok := in.Lookup("redis_mode"); ok {
+		return mode
+	}
+	return in.Get("server_mode")
+}
+
 // Len returns the number of fields.
 func (in Info) Len() int { return len(in.fields) }
 

@@ -89,3 +89,16 @@ func TestParseIsBounded(t *testing.T) {
 		t.Errorf("%d fields, b is %q", in.Len(), in.Get("b"))
 	}
 }
+
+func TestMode(t *testing.T) {
+	for text, want := range map[string]string{
+		"redis_mode:standalone\r\n":                     "standalone",
+		"server_mode:sentinel\r\n":                      "sentinel", // Valkey 8
+		"server_mode:cluster\r\nredis_mode:cluster\r\n": "cluster",
+		"": "",
+	} {
+		if got := info.Parse(text).Mode(); got != want {
+			t.Errorf("Mode of %q = %q, want %q", text, got, want)
+		}
+	}
+}

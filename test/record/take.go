@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -41,9 +42,9 @@ func take(ctx context.Context, server exporter.Server, master string) (*recordin
 
 // further returns the commands that only some settings ask for. Which of them
 // the server knows is its own affair.
-func further(info, master string) [][]string {
+func further(text, master string) [][]string {
 	lines := []string{"INFO MODULES", "MODULE LIST", "CLIENT LIST"}
-	if strings.Contains(info, "redis_mode:sentinel") {
+	if info.Parse(text).Mode() == "sentinel" {
 		lines = append(lines, "SENTINEL MASTERS", "SENTINEL CKQUORUM "+master, "SENTINEL SENTINELS "+master,
 			"SENTINEL SLAVES "+master, "SENTINEL CONFIG GET *")
 	} else {

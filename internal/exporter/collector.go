@@ -90,6 +90,8 @@ func newCollectors(c *catalog, opts Options) []collector {
 		own(newModules(c, table)),
 		own(newTile38(table)),
 		own(newFiles(c, opts.Files)),
+		own(newCertificates(c)),
+		own(newEngines(c)),
 	}
 	// All of them describe their metrics, so that the documentation has them.
 	off := slices.Clone(opts.Disabled)

@@ -44,7 +44,7 @@ type column struct {
 
 func newFields(c *catalog) *fields {
 	f := &fields{byField: make(map[string]column)}
-	for _, table := range [][]field{redisFields(), kinFields(), moduleFields()} {
+	for _, table := range [][]field{redisFields(), newerFields(), kinFields(), moduleFields()} {
 		for _, row := range table {
 			f.byField[row.info] = row.describe(c)
 		}
@@ -75,7 +75,7 @@ func (row field) describe(c *catalog) column {
 		divisor = 100
 	}
 	source := "INFO"
-	if strings.HasPrefix(row.info, "cluster_") && row.info != "cluster_enabled" && row.info != "cluster_connections" {
+	if strings.HasPrefix(strings.TrimPrefix(row.info, "total_"), "cluster_") && row.info != "cluster_enabled" && row.info != "cluster_connections" {
 		source = "CLUSTER INFO"
 	}
 	return column{c.add(kind, row.metric, source+" "+row.info, row.help), divisor}

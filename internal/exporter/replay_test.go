@@ -127,11 +127,12 @@ var durations = regexp.MustCompile(`(?m)^(redis_(?:sidecar_)?exporter_[a-z_]*(?:
 
 // Every value of a recorded server, as it is shown.
 func TestReplay(t *testing.T) {
-	dirs, err := filepath.Glob("testdata/replay/*")
-	if err != nil || len(dirs) == 0 {
+	files, err := filepath.Glob("testdata/replay/*/info.txt")
+	if err != nil || len(files) == 0 {
 		t.Fatalf("no recordings: %v", err)
 	}
-	for _, dir := range dirs {
+	for _, file := range files {
+		dir := filepath.Dir(file)
 		name := filepath.Base(dir)
 		t.Run(name, func(t *testing.T) {
 			e, _ := newExporter(t, loadReplay(t, dir), exporter.Options{})

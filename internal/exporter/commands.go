@@ -19,6 +19,7 @@ type commandTotals struct {
 type commands struct {
 	infoOnly
 	calls, seconds, rejected, failed, latency *family
+	slow, slowSeconds, slowest                *family
 }
 
 func newCommands(c *catalog) *commands {
@@ -31,6 +32,12 @@ func newCommands(c *catalog) *commands {
 			"Calls of a command that were refused before they were executed: wrong arguments, no permission, out of memory.", "cmd"),
 		failed: c.add(typeCounter, "commands_failed_calls_total", "INFO commandstats",
 			"Calls of a command that were executed and ended with an error.", "cmd"),
+		slow: c.add(typeCounter, "commands_slowlog_total", "INFO commandstats",
+			"Calls of a command that went into the slow log (since Redis 8.8).", "cmd"),
+		slowSeconds: c.add(typeCounter, "commands_slowlog_duration_seconds_total", "INFO commandstats",
+			"Seconds spent in those calls of a command that went into the slow log (since Redis 8.8).", "cmd"),
+		slowest: c.add(typeGauge, "commands_slowlog_duration_seconds_max", "INFO commandstats",
+			"Seconds of the slowest call of a command that went into the slow log (since Redis 8.8).", "cmd"),
 		latency: c.add(typeSummary, "latency_percentiles_usec", "INFO latencystats, commandstats",
 			"Time of the calls of a command in microseconds; the quantiles are percentages, and cover the time since the server's start.", "cmd"),
 	}
@@ -78,7 +85,8 @@ func (c *commands) collect(r *reading, _ []any, out *sink) error {
 }
 
 // command reads "calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0";
-// the last two are there since 6.2.
+// the last two are there since 6.2, and since 8.8 slowlog_count, slowlog_time_ms_sum
+// and slowlog_time_ms_max.
 func (c *commands) command(cmd, line string, out *sink) (totals commandTotals, ok bool) {
 	for key, value := range pairs(line) {
 		v, isNumber := number(value)
@@ -96,6 +104,12 @@ func (c *commands) command(cmd, line string, out *sink) (totals commandTotals, o
 			out.set(c.rejected, v, cmd)
 		case "failed_calls":
 			out.set(c.failed, v, cmd)
+		case "slowlog_count":
+			out.set(c.slow, v, cmd)
+		case "slowlog_time_ms_sum":
+			out.set(c.slowSeconds, v/1e3, cmd)
+		case "slowlog_time_ms_max":
+			out.set(c.slowest, v/1e3, cmd)
 		}
 	}
 	return totals, ok

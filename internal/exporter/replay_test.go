@@ -105,6 +105,19 @@ func loadReplay(tb testing.TB, dir string) *replay {
 	return s
 }
 
+// recordings returns the directories of all recorded servers.
+func recordings(tb testing.TB) []string {
+	tb.Helper()
+	dirs, err := filepath.Glob("testdata/replay/*/info.txt")
+	if err != nil || len(dirs) == 0 {
+		tb.Fatalf("no recordings: %v", err)
+	}
+	for i, file := range dirs {
+		dirs[i] = filepath.Dir(file)
+	}
+	return dirs
+}
+
 // resp turns decoded JSON into a reply: numbers are integers.
 func resp(tb testing.TB, v any) any {
 	tb.Helper()
@@ -127,12 +140,7 @@ var durations = regexp.MustCompile(`(?m)^(redis_(?:sidecar_)?exporter_[a-z_]*(?:
 
 // Every value of a recorded server, as it is shown.
 func TestReplay(t *testing.T) {
-	files, err := filepath.Glob("testdata/replay/*/info.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no recordings: %v", err)
-	}
-	for _, file := range files {
-		dir := filepath.Dir(file)
+	for _, dir := range recordings(t) {
 		name := filepath.Base(dir)
 		t.Run(name, func(t *testing.T) {
 			e, _ := newExporter(t, loadReplay(t, dir), exporter.Options{})
@@ -210,6 +218,47 @@ func TestFields(t *testing.T) {
 				"redis_active_time_main_thread_seconds_total":           "1.5",
 				`redis_active_time_io_thread_seconds_total{thread="1"}`: "0.25",
 				`redis_active_time_io_thread_seconds_total{thread="x"}`: "absent",
+			},
+		},
+		{
+			name: "valkey 8: server_mode instead of redis_mode",
+			info: "redis_version:7.2.4\r\nvalkey_version:8.0.1\r\nserver_mode:sentinel\r\n# Sentinel\r\nsentinel_masters:1\r\n",
+			want: map[string]string{
+				"redis_sentinel_masters": "1", `redis_db_keys{db="db0"}`: "absent",
+				`redis_instance_info{master_replid="",maxmemory_policy="",os="",process_id="",redis_build_id="",redis_mode="sentinel",redis_version="7.2.4",role="",run_id="",tcp_port="",valkey_release_stage="",valkey_version="8.0.1"}`: "1",
+			},
+		},
+		{
+			name: "valkey 9.1: certificates, scripting engines",
+			info: "# TLS\r\ntls_server_cert_serial:2F0C\r\ntls_server_cert_expires_in_seconds:-5\r\ntls_client_cert_serial:none\r\ntls_client_cert_expires_in_seconds:0\r\ntls_ca_cert_serial:11\r\ntls_ca_cert_expires_in_seconds:x\r\n" +
+				"# Scripting Engines\r\nengines_count:3\r\nengines_total_used_memory:50\r\nengine_0:name=LUA,module=lua,abi_version=4,used_memory=20,memory_overhead=21\r\nengine_1:memory_overhead=31,used_memory=30,abi_version=2,module=m,name=JS\r\nengine_2:used_memory=1\r\nengine_x:name=X\r\n",
+			want: map[string]string{
+				"redis_tls_server_cert_expires_in_seconds": "-5", "redis_tls_client_cert_expires_in_seconds": "absent",
+				"redis_tls_ca_cert_expires_in_seconds":                                                    "absent",
+				`redis_tls_certificate_info{certificate="server",serial="2F0C"}`:                          "1",
+				`redis_tls_certificate_info{certificate="ca",serial="11"}`:                                "1",
+				`redis_tls_certificate_info{certificate="client",serial="none"}`:                          "absent",
+				"redis_scripting_engines_count":                                                           "3",
+				"redis_scripting_engines_memory_used_bytes":                                               "50",
+				`redis_scripting_engine_info{abi_version="4",engine="LUA",module="lua"}`:                  "1",
+				`redis_scripting_engine_memory_used_bytes{abi_version="4",engine="LUA",module="lua"}`:     "20",
+				`redis_scripting_engine_memory_overhead_bytes{abi_version="4",engine="LUA",module="lua"}`: "21",
+				`redis_scripting_engine_memory_used_bytes{abi_version="2",engine="JS",module="m"}`:        "30",
+				`redis_scripting_engine_info{abi_version="",engine="",module=""}`:                         "absent",
+				`redis_scripting_engine_info{abi_version="",engine="X",module=""}`:                        "absent",
+			},
+		},
+		{
+			name: "redis 8.8: the slow log's own statistics, in milliseconds",
+			info: "# Stats\r\nslowlog_commands_count:3\r\nslowlog_commands_time_ms_sum:1500.5\r\nslowlog_commands_time_ms_max:750\r\n" +
+				"# Commandstats\r\ncmdstat_debug:calls=4,usec=10,usec_per_call=2.50,rejected_calls=0,failed_calls=0,slowlog_count=3,slowlog_time_ms_sum=1500.5,slowlog_time_ms_max=750\r\ncmdstat_get:calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0\r\n",
+			want: map[string]string{
+				"redis_slowlog_commands_total": "3", "redis_slowlog_commands_duration_seconds_total": "1.5005",
+				"redis_slowlog_commands_duration_seconds_max":                "0.75",
+				`redis_commands_slowlog_total{cmd="debug"}`:                  "3",
+				`redis_commands_slowlog_duration_seconds_total{cmd="debug"}`: "1.5005",
+				`redis_commands_slowlog_duration_seconds_max{cmd="debug"}`:   "0.75",
+				`redis_commands_slowlog_total{cmd="get"}`:                    "absent",
 			},
 		},
 		{

@@ -40,17 +40,13 @@ func canonical(tb testing.TB, body string) string {
 // What the text format says is what the collected series are, for every
 // recorded server and for whatever stands in a label.
 func TestTextIsTheFamilies(t *testing.T) {
-	dirs, err := filepath.Glob("testdata/replay/*")
-	if err != nil || len(dirs) == 0 {
-		t.Fatalf("no recordings: %v", err)
-	}
 	servers := map[string]*replay{"odd labels": {
 		info: "redis_version:7.0.15\r\nredis_mode:standalone\r\nos:a\\b\"c\"\\n\\\r\nrole:sla\\\"ve\r\n# Keyspace\r\ndb0:keys=5,expires=2,avg_ttl=1.5e300\r\n" +
 			"# Commandstats\r\ncmdstat_a\"b:calls=9007199254740993,usec=0.1\r\ncmdstat_c\\:calls=1,usec=1\r\n" +
 			"# Latencystats\r\nlatency_percentiles_usec_c\\:p50=1.003,p99.9=2\r\n# Memory\r\nmem_fragmentation_ratio:-inf\r\nused_memory:-0\r\n",
 		replies: map[string]any{"LATENCY HISTOGRAM": []any{"a\"b", []any{"calls", int64(3), "histogram_usec", []any{int64(1), int64(1), int64(5), int64(3)}}}},
 	}}
-	for _, dir := range dirs {
+	for _, dir := range recordings(t) {
 		servers[filepath.Base(dir)] = loadReplay(t, dir)
 	}
 	for name, server := range servers {

@@ -41,7 +41,7 @@ func run(addr, dir, master string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := redis.New(redis.Options{Addr: addr, Name: "redis-sidecar"})
-	defer client.Close() //nolint:errcheck // nothing was written over it
+	defer client.Close()
 	rec, err := take(ctx, client, master)
 	if err != nil {
 		return fmt.Errorf("record %s: %w", addr, err)

@@ -163,5 +163,7 @@ func secret(parameter string) bool {
 	return false
 }
 
-// namesUser tells whether a parameter holds the name of a user.
-func namesUser(parameter string) bool { return strings.Contains(strings.ToLower(parameter), "user") }
+// namesUser tells whether a parameter holds the name of a user: masteruser,
+// primaryuser (Valkey), sentinel-user, auth-user, tls-auth-clients-user; but not
+// lazyfree-lazy-user-del.
+func namesUser(parameter string) bool { return strings.HasSuffix(strings.ToLower(parameter), "user") }

@@ -111,6 +111,15 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+func TestNamesUser(t *testing.T) {
+	for name, want := range map[string]bool{"masteruser": true, "primaryuser": true, "sentinel-user": true, "auth-user": true,
+		"lazyfree-lazy-user-del": false, "maxmemory": false} {
+		if namesUser(name) != want {
+			t.Errorf("%s names a user: %v", name, !want)
+		}
+	}
+}
+
 func TestNodeAddress(t *testing.T) {
 	for word, want := range map[string]string{
 		"10.0.0.1:6379@16379":                      "10.0.0.1:6379",

@@ -9,17 +9,17 @@ import (
 // nodesLimit is how many nodes have series of their own.
 const nodesLimit = 1000
 
-// clusterNodes is the collector of CLUSTER NODES: the cluster as this node sees
+// clusterView is the collector of CLUSTER NODES: the cluster as this node sees
 // it, which during a partition is not what others see.
-type clusterNodes struct {
+type clusterView struct {
 	nodes, up, linkUp, slots, lastPong *family
 	migrating, importing               *family
 }
 
-func newClusterNodes(c *catalog) *clusterNodes {
+func newClusterNodes(c *catalog) *clusterView {
 	const source = "CLUSTER NODES"
 	labels := []string{"address", "node_id", "role"}
-	return &clusterNodes{
+	return &clusterView{
 		nodes: c.add(typeGauge, "cluster_nodes", source,
 			"Nodes of the cluster by role and state, as this node sees them.", "role", "state"),
 		up: c.add(typeGauge, "cluster_node_up", source,
@@ -37,9 +37,9 @@ func newClusterNodes(c *catalog) *clusterNodes {
 	}
 }
 
-func (c *clusterNodes) name() string { return "cluster_nodes" }
+func (c *clusterView) name() string { return "cluster_nodes" }
 
-func (c *clusterNodes) ask(server traits) []command {
+func (c *clusterView) ask(server traits) []command {
 	if !server.cluster {
 		return nil
 	}
@@ -59,7 +59,7 @@ type clusterNode struct {
 // first one that its flags name.
 func nodeStates() []string { return []string{"handshake", "noaddr", "fail", "pfail", "ok"} }
 
-func (c *clusterNodes) collect(_ *reading, replies []any, out *sink) error {
+func (c *clusterView) collect(_ *reading, replies []any, out *sink) error {
 	if len(replies) == 0 || replies[0] == nil {
 		return nil
 	}

@@ -163,7 +163,9 @@ func (c *replication) slave(line string, primary int64, out *sink) {
 	}
 	c.number(c.slaveOffset, offset, out, ip, port, state)
 	c.number(c.slaveLag, lag, out, ip, port, state)
-	if n, err := strconv.ParseInt(offset, 10, 64); err == nil && n > 0 && primary >= 0 {
+	// 0 is of a replica that has not confirmed anything yet, unless there was
+	// nothing to confirm.
+	if n, err := strconv.ParseInt(offset, 10, 64); err == nil && primary >= 0 && (n > 0 || n == primary) {
 		out.set(c.slaveLagBytes, float64(max(primary-n, 0)), ip, port, state)
 	}
 }

@@ -2,6 +2,8 @@ package exporter
 
 import (
 	"context"
+	"encoding/binary"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,7 +152,7 @@ type found struct {
 	key, kind   string
 	size        any // reply
 	value       any // reply, of a string
-	hyperloglog any // reply to PFCOUNT
+	hyperloglog any // its count, or the error of PFCOUNT
 }
 
 func (c *keyValues) lookBatch(ctx context.Context, s *session, db int, keys []any, named bool, out *recorder) error {
@@ -194,17 +196,30 @@ func (c *keyValues) lookBatch(ctx context.Context, s *session, db int, keys []an
 	return nil
 }
 
+// A HyperLogLog is a string: "HYLL", a byte for the encoding, three that are not
+// used, and the last result of PFCOUNT in eight bytes, the least one first, whose
+// highest bit is set when it is out of date (hyperloglog.c).
 const (
-	// hyperloglogMagic is how a string begins that PFADD has made. Asking for it
-	// first spares every other string a WRONGTYPE, which the server would count.
 	hyperloglogMagic  = "HYLL"
 	hyperloglogHeader = 16 // bytes
 )
 
+// isHyperloglog tells whether a string begins as a HyperLogLog does. Asking for
+// that first spares all other strings a WRONGTYPE, which the server would count.
+func isHyperloglog(value string) bool {
+	return len(value) >= hyperloglogHeader && strings.HasPrefix(value, hyperloglogMagic) && value[len(hyperloglogMagic)] <= 1
+}
+
+// lastCount returns the last result of PFCOUNT, if it is still right.
+func lastCount(hyperloglog string) (n int64, ok bool) {
+	v := binary.LittleEndian.Uint64([]byte(hyperloglog[hyperloglogHeader-8 : hyperloglogHeader]))
+	return int64(v & math.MaxInt64), v <= math.MaxInt64
+}
+
 // sizes asks for the size of the keys, each according to its type, and for the
 // beginning of strings.
 func (c *keyValues) sizes(ctx context.Context, s *session, db int, list []found, out *recorder) error {
-	end := len(hyperloglogMagic) - 1
+	end := hyperloglogHeader - 1
 	if !c.opts.Keys.HideValues {
 		end = labelLimit - 1
 	}
@@ -227,10 +242,14 @@ func (c *keyValues) sizes(ctx context.Context, s *session, db int, list []found,
 	for i := range list {
 		k := &list[i]
 		value, _ := k.value.(string)
-		size, _ := k.size.(int64)
-		if strings.HasPrefix(value, hyperloglogMagic) && size >= hyperloglogHeader {
-			q.ask(&k.hyperloglog, "pfcount", "PFCOUNT", k.key)
+		if !isHyperloglog(value) {
+			continue
 		}
+		if n, ok := lastCount(value); ok {
+			k.hyperloglog = n
+			continue
+		}
+		q.ask(&k.hyperloglog, "pfcount", "PFCOUNT", k.key)
 	}
 	return q.do(ctx, s, db, out)
 }
@@ -246,8 +265,8 @@ func (q *questions) ask(answer *any, name string, args ...string) {
 	q.answers = append(q.answers, answer)
 }
 
-// do asks the questions about keys of one database. Where the answer is an
-// error, see judge, there is none.
+// do asks the questions about keys of one database. An answer may be an error
+// that does not end the run, see judge.
 func (q *questions) do(ctx context.Context, s *session, db int, out *recorder) error {
 	if len(q.commands) == 0 {
 		return nil
@@ -261,7 +280,6 @@ func (q *questions) do(ctx context.Context, s *session, db int, out *recorder) e
 			if err := judge(err, out); err != nil {
 				return err
 			}
-			continue
 		}
 		*q.answers[i] = reply
 	}
@@ -274,9 +292,14 @@ func (c *keyValues) show(k *found, db string, out *recorder) {
 	if !ok {
 		return
 	}
-	if n, ok := k.hyperloglog.(int64); ok {
+	switch n := k.hyperloglog.(type) {
+	case int64:
 		out.set(c.families.size, float64(n), db, k.key)
 		return
+	case error:
+		if errorCode(n) != "WRONGTYPE" { // else it is a string that only begins like one
+			return
+		}
 	}
 	out.set(c.families.size, float64(size), db, k.key)
 	value, ok := k.value.(string)

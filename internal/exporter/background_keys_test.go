@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
@@ -160,6 +161,36 @@ func TestKeysByPattern(t *testing.T) {
 	if diff := cmp.Diff(want, only(ranBackground(t, e, "keys"), "redis_key_size")); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+}
+
+// A HyperLogLog is counted by PFCOUNT only when its last count is out of date,
+// and shows nothing when PFCOUNT, which the ACL takes for a write, is refused.
+func TestHyperloglogs(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	srv.Do(t, "PFADD", "hll", "a", "b", "c")
+	srv.Do(t, "SET", "fake", "HYLL\x00---\x00\x00\x00\x00\x00\x00\x00\x80 no HyperLogLog")
+	srv.Do(t, "ACL", "SETUSER", "exporter", "on", ">secret", "%R~*", "+@all")
+	keys := exporter.KeyOptions{Single: []exporter.Key{{Key: "hll"}, {Key: "fake"}}}
+	o := exporter.BackgroundOptions{Interval: quick, Keys: keys, Server: newClient(t, redis.Options{Addr: srv.Addr, Credentials: password("exporter", "secret")})}
+	limited, _ := newExporter(t, srv.Client(t), exporter.Options{Background: o})
+	stop := runBackground(t, limited)
+	const hll, fake = `redis_key_size{db="db0",key="hll"}`, `redis_key_size{db="db0",key="fake"}`
+	expect(t, ranBackground(t, limited, "single_keys"), map[string]string{hll: "absent", fake: "absent", about("success", "single_keys"): "0",
+		`redis_errors_total{err="NOPERM"}`: "2", `redis_commands_total{cmd="pfcount"}`: "absent"})
+	stop()
+
+	e, _ := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, Keys: keys})
+	got := ranBackground(t, e, "single_keys")
+	expect(t, got, map[string]string{hll: "3", fake: "32", about("success", "single_keys"): "1"})
+	if n := number(t, got[`redis_commands_total{cmd="pfcount"}`]); n < 3 { // one that counts, and the fake at every run
+		t.Errorf("%v times PFCOUNT", n)
+	}
+	srv.Do(t, "DEL", "fake")
+	expect(t, ranBackground(t, e, "single_keys"), map[string]string{hll: "3", fake: "0"})
+	before := scrape(t, e)[`redis_commands_total{cmd="pfcount"}`]
+	expect(t, ranBackground(t, e, "single_keys"), map[string]string{`redis_commands_total{cmd="pfcount"}`: before})
+	srv.Do(t, "PFADD", "hll", "d", "e")
+	expect(t, ranBackground(t, e, "single_keys"), map[string]string{hll: "5"})
 }
 
 // The two collectors of keys may find the same key.

@@ -19,18 +19,21 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
-// runBackground runs the background collectors of an exporter until the test ends.
-func runBackground(tb testing.TB, e *exporter.Exporter) {
+// runBackground runs the background collectors of an exporter until the test
+// ends or stop is called.
+func runBackground(tb testing.TB, e *exporter.Exporter) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- e.Run(ctx) }()
-	tb.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			tb.Errorf("Run: %v", err)
 		}
 	})
+	tb.Cleanup(stop)
+	return stop
 }
 
 // newBackground runs an exporter of srv whose background collectors have a

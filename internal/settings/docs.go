@@ -47,3 +47,21 @@ func WriteReference(w io.Writer) {
 			strings.ReplaceAll(e.value.kind, "|", "\\|"), def, e.help)
 	}
 }
+
+// WriteMigration writes the table of redis_exporter's flags as Markdown, in the
+// order of the settings.
+func WriteMigration(w io.Writer) {
+	fmt.Fprint(w, "\n| flag | variable | default there | setting here | default here | differs in |\n|---|---|---|---|---|---|\n")
+	code := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "`" + s + "`"
+	}
+	for _, e := range table() {
+		if c := e.compat; c != nil {
+			fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", code(c.flag), code(c.env), code(c.def), code(e.name), code(e.def), c.differs)
+		}
+	}
+	fmt.Fprint(w, "| `version` |  |  |  |  | prints the sidecar's version |\n")
+}

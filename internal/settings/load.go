@@ -26,6 +26,8 @@ type Input struct {
 	Together func(*Settings) Problems
 	// Extra adds the command's own flags, which are not settings.
 	Extra func(*flag.FlagSet)
+	// Defaults are other defaults than the table's, by name.
+	Defaults map[string]string
 }
 
 // Effective is what one setting came to.
@@ -60,6 +62,7 @@ func Load(in Input) (s *Settings, rest []string, err error) {
 	}
 	l.parse()
 	l.together()
+	l.notes()
 	if len(l.problems) > 0 {
 		return nil, nil, l.problems
 	}
@@ -101,18 +104,21 @@ type capture struct {
 	into   map[string]given
 	name   string
 	source string
-	isBool bool
+	value  value
 }
 
 func (c capture) String() string { return "" }
 
 func (c capture) Set(text string) error {
+	if before, again := c.into[c.name]; again && c.value.repeats {
+		text = before.text + "," + text
+	}
 	c.into[c.name] = given{text, c.source}
 	return nil
 }
 
 // IsBoolFlag lets package flag accept --x for --x=true.
-func (c capture) IsBoolFlag() bool { return c.isBool }
+func (c capture) IsBoolFlag() bool { return c.value.kind == boolKind }
 
 // flags reads the command line to its end: an unknown flag is a problem among
 // others, and flags may follow other arguments.
@@ -122,11 +128,11 @@ func (l *loader) flags() (map[string]given, []string, error) {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	names := []string{fileSetting}
-	fs.Var(capture{out, fileSetting, "flag --" + fileSetting, false}, fileSetting, "")
+	fs.Var(capture{out, fileSetting, "flag --" + fileSetting, value{}}, fileSetting, "")
 	for _, e := range l.entries {
 		for _, name := range append([]string{e.name}, e.flags...) {
 			names = append(names, name)
-			fs.Var(capture{out, e.name, "flag --" + name, e.value.kind == boolKind}, name, "")
+			fs.Var(capture{out, e.name, "flag --" + name, e.value}, name, "")
 		}
 	}
 	if l.in.Extra != nil {
@@ -199,6 +205,9 @@ func (l *loader) environ() map[string]given {
 				break
 			}
 		}
+		if _, ok := out[e.name]; !ok && e.emptyEnv != "" && slices.Contains(l.in.Environ, e.emptyEnv+"=") {
+			out[e.name] = given{"", "variable " + e.emptyEnv}
+		}
 	}
 	for _, kv := range l.in.Environ { // in the given order, so that problems are too
 		k, _, _ := strings.Cut(kv, "=")
@@ -216,8 +225,42 @@ func (l *loader) environ() map[string]given {
 
 // isServiceLink tells whether Kubernetes made this variable for a Service.
 func isServiceLink(name string) bool {
-	rest := strings.TrimPrefix(name, envPrefix)
+	rest := strings.TrimPrefix(strings.TrimPrefix(name, envPrefix), exporterPrefix)
 	return strings.HasPrefix(rest, "SERVICE_") || rest == "PORT" || strings.HasPrefix(rest, "PORT_")
+}
+
+// notes adds warnings for what was given and has no effect here.
+func (l *loader) notes() {
+	known := map[string]bool{}
+	for _, e := range l.entries {
+		for _, name := range e.env {
+			known[name] = true
+		}
+		if g, ok := l.given[e.name]; ok && e.note != nil {
+			if what := e.note(l.s); what != "" {
+				l.s.Warnings = append(l.s.Warnings, g.source+": "+what)
+			}
+		}
+	}
+	for _, kv := range l.in.Environ {
+		name, text, _ := strings.Cut(kv, "=")
+		switch {
+		case text == "" || known[name]:
+		case name == "REDIS_ALIAS":
+			l.s.Warnings = append(l.s.Warnings, "variable REDIS_ALIAS: has no effect, in redis_exporter neither since its version 1.0; give the scrape a label instead")
+		case strings.HasPrefix(name, exporterPrefix) && !isServiceLink(name):
+			l.s.Warnings = append(l.s.Warnings, "variable "+name+": has no effect, redis_exporter has no such variable"+maybe(name, slices.Collect(maps.Keys(known))))
+		}
+	}
+}
+
+// maybe suggests what was meant.
+func maybe(name string, candidates []string) string {
+	slices.Sort(candidates)
+	if n := Nearest(name, candidates); n != "" {
+		return "; did you mean " + n + "?"
+	}
+	return ""
 }
 
 // parse turns every text into its field, defaults first.
@@ -226,28 +269,36 @@ func (l *loader) parse() {
 		g, ok := l.given[e.name]
 		if !ok {
 			g = given{e.def, "default"}
+			if def, ok := l.in.Defaults[e.name]; ok {
+				g = given{def, "default of this command"}
+			}
 		}
 		shown := g.text
 		if e.value.kind == secretKind {
 			shown = Secret(g.text).String()
-		} else if e.value.kind == addressKind || strings.Contains(shown, "://") {
+		} else if e.value.secretive || strings.Contains(shown, "://") {
 			shown = RedactURL(shown)
 		}
-		err, hint := error(nil), e.value.hint
+		var err error
 		if g.text != "" || ok {
 			err = e.value.set(l.s, g.text)
 		}
 		if check := l.in.Checks[e.name]; err == nil && check != nil && g.text != "" {
 			err = check(g.text)
-			if h, ok := err.(interface{ Hint() string }); ok {
-				hint = h.Hint()
-			}
 		}
 		if err != nil {
-			l.problem(Problem{Name: e.name, Source: g.source, Value: shown, What: err.Error(), Hint: hint})
+			l.problem(Problem{Name: e.name, Source: g.source, Value: shown, What: err.Error(), Hint: hintOf(err, e.value.hint)})
 		}
 		l.s.effective = append(l.s.effective, Effective{e.name, shown, g.source})
 	}
+}
+
+// hintOf is the error's own hint, or else the setting's.
+func hintOf(err error, fallback string) string {
+	if h, ok := err.(interface{ Hint() string }); ok {
+		return h.Hint()
+	}
+	return fallback
 }
 
 // together checks what settings mean for each other.
@@ -264,18 +315,71 @@ func (l *loader) together() {
 	if !strings.HasPrefix(s.Web.TelemetryPath, "/") {
 		l.problem(Problem{Name: "web.telemetry-path", Value: s.Web.TelemetryPath, What: "is not a path", Hint: "it begins with /"})
 	}
+	l.togetherWeb()
+	if s.Redis.Addr == "" && !l.blamed("redis.addr") {
+		const hint = "name the server in redis.addr, or leave this out"
+		for _, job := range [...]struct{ name, value string }{
+			{"config.path", s.Config.Path}, {"backup.schedule", s.Backup.Schedule}, {"exporter.targets", l.given["exporter.targets"].text},
+		} {
+			if job.value != "" && !l.blamed(job.name) {
+				l.problem(Problem{Name: job.name, Source: l.given[job.name].source, What: "needs a server, and redis.addr is empty", Hint: hint})
+			}
+		}
+	}
 	if s.Redis.Password != "" && s.Redis.PasswordFile != "" {
 		s.Warnings = append(s.Warnings, "redis.password-file is not used, because redis.password is set")
 	}
-	if s.Log.Format == "txt" {
-		s.Log.Format = "text"
+	if s.Log.Debug {
+		s.Log.Level = "debug"
 	}
 	if l.in.Together != nil {
+		before := slices.Clone(l.problems)
 		for _, p := range l.in.Together(s) {
-			if !l.blamed(p.Name) {
+			if !slices.ContainsFunc(before, func(b Problem) bool { return b.Name == p.Name }) {
 				p.Source = cmp.Or(p.Source, l.given[p.Name].source)
 				l.problem(p)
 			}
+		}
+	}
+}
+
+// togetherWeb checks the settings of the web side, of which redis_exporter
+// ignores silently what is there by halves.
+func (l *loader) togetherWeb() {
+	tls, auth := l.s.Web.TLS, l.s.Web.BasicAuth
+	problem := func(name, what, hint string) {
+		if !l.blamed(name) {
+			l.problem(Problem{Name: name, Source: l.given[name].source, What: what, Hint: hint})
+		}
+	}
+	const pair = "set both web.tls.cert-file and web.tls.key-file, or neither"
+	switch {
+	case tls.CertFile == "" && tls.KeyFile != "":
+		problem("web.tls.key-file", "has no certificate", pair)
+	case tls.CertFile != "" && tls.KeyFile == "":
+		problem("web.tls.cert-file", "has no key", pair)
+	case tls.ClientCAFile != "" && tls.CertFile == "":
+		problem("web.tls.client-ca-file", "is of no use without TLS", pair)
+	}
+	switch {
+	case auth.Password != "" && auth.Hash != "":
+		problem("web.basic-auth.password", "is set, and web.basic-auth.hash-password too", "set one of them")
+	case auth.Username == "" && auth.Password != "":
+		problem("web.basic-auth.password", "has no user, so nobody would be asked for it", "set web.basic-auth.username")
+	case auth.Username == "" && auth.Hash != "":
+		problem("web.basic-auth.hash-password", "has no user, so nobody would be asked for it", "set web.basic-auth.username")
+	case auth.Username != "" && auth.Password == "" && auth.Hash == "":
+		problem("web.basic-auth.username", "has no password, so nobody would be asked for one", "set web.basic-auth.hash-password or web.basic-auth.password")
+	case strings.Contains(auth.Username, ":"):
+		problem("web.basic-auth.username", "holds a colon, which ends a name in HTTP", "choose another name")
+	}
+	if l.s.Web.ConfigFile == "" {
+		return
+	}
+	for _, name := range [...]string{"web.tls.cert-file", "web.tls.key-file", "web.tls.client-ca-file", "web.tls.min-version",
+		"web.basic-auth.username", "web.basic-auth.password", "web.basic-auth.hash-password"} {
+		if g, ok := l.given[name]; ok && g.text != "" {
+			problem(name, "is set beside web.config-file, which says all that there is of TLS and users", "keep one of the two ways")
 		}
 	}
 }
@@ -306,9 +410,8 @@ const unknownSetting = "unknown setting"
 
 // kinds that are looked at by name.
 const (
-	boolKind    = "true | false"
-	secretKind  = "secret"
-	addressKind = "address"
+	boolKind   = "true | false"
+	secretKind = "secret"
 )
 
 func lineSource(path string, line int) string { return fmt.Sprintf("%s:%d", path, line) }

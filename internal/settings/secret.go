@@ -60,7 +60,7 @@ func RedactURL(raw string) string {
 
 func redactUserinfo(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
+	if !ok || strings.Contains(scheme, "@") { // a list may begin with one that has no scheme
 		if before, host, ok := cutLast(raw, "@"); ok && before != "" {
 			return redacted + "@" + host
 		}

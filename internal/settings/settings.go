@@ -13,6 +13,7 @@ type Settings struct {
 	Pod      Pod
 	Redis    Redis
 	Web      Web
+	Exporter Exporter
 	Announce Announce
 	Config   Config
 	Backup   Backup
@@ -28,6 +29,7 @@ type Settings struct {
 // Log says how the log looks.
 type Log struct {
 	Level  string // debug, info, warn, error
+	Debug  bool   // wins over Level, which is debug then
 	Format string // text, json
 }
 
@@ -41,7 +43,7 @@ type Pod struct {
 
 // Redis says how to reach redis-server.
 type Redis struct {
-	Addr          string
+	Addr          string // empty: there is no server of one's own, only /scrape
 	User          string
 	Password      Secret
 	PasswordFile  string
@@ -61,9 +63,26 @@ type RedisTLS struct {
 
 // Web says where and how the HTTP endpoints listen.
 type Web struct {
-	ListenAddress []string
-	ConfigFile    string
+	ListenAddress []string // host:port, :port or unix:///path
+	ConfigFile    string   // excludes TLS and BasicAuth
 	TelemetryPath string
+	TLS           WebTLS
+	BasicAuth     BasicAuth
+}
+
+// WebTLS are the files for TLS of the web side.
+type WebTLS struct {
+	CertFile     string
+	KeyFile      string
+	ClientCAFile string // empty: clients need no certificate
+	MinVersion   string // TLS1.0 … TLS1.3
+}
+
+// BasicAuth is the one user of the web side.
+type BasicAuth struct {
+	Username string
+	Password Secret
+	Hash     Secret // bcrypt; instead of Password
 }
 
 // Announce steers the announce job.

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,7 +16,39 @@ type entry struct {
 	// Other names, the ones of redis_exporter among them. They mean the same.
 	env   []string
 	flags []string
+
+	// emptyEnv is one of env that counts also when it is set to nothing.
+	emptyEnv string
+	// note returns what to warn of when the setting was given and does not do all
+	// that it does in redis_exporter. Nil or "": nothing.
+	note func(*Settings) string
+	// compat is set when the setting is one of redis_exporter.
+	compat *compat
 }
+
+// compat is what a user of redis_exporter needs to know of a setting.
+type compat struct {
+	flag, env string
+	def       string // there
+	differs   string // what is not the same here; may be empty
+}
+
+// also makes the setting known under redis_exporter's names. The variable's name
+// is given where it does not follow from the flag's.
+func (e entry) also(c compat) entry {
+	if c.env == "" {
+		c.env = exporterPrefix + strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(c.flag))
+	}
+	e.compat = &c
+	if c.flag != e.name {
+		e.flags = append(e.flags, c.flag)
+	}
+	e.env = append(e.env, c.env)
+	return e
+}
+
+// exporterPrefix begins most of redis_exporter's variables.
+const exporterPrefix = "REDIS_EXPORTER_"
 
 // Env returns the setting's own variable: REDIS_SIDECAR_BACKUP_STORE.
 func (e entry) ownEnv() string { return envName(e.name) }
@@ -34,93 +67,129 @@ func (e entry) section() string {
 
 // table returns every setting, in the order of the reference page.
 func table() []entry {
-	return []entry{
-		{
+	all := []entry{
+		entry{
 			name: "redis.addr", def: "redis://localhost:6379",
 			value: address(func(s *Settings) *string { return &s.Redis.Addr }).
 				withHint("for example redis://127.0.0.1:6379, rediss://redis.example:6380 or unix:///run/redis.sock"),
-			help: "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port.",
-			env:  []string{"REDIS_ADDR"},
-		},
-		{
+			help:     "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port. Set to nothing (--redis.addr=, or REDIS_ADDR= in the environment), there is none: then only /scrape answers, for exporter.scrape-allow, and the other jobs are off.",
+			emptyEnv: "REDIS_ADDR",
+		}.also(compat{flag: "redis.addr", env: "REDIS_ADDR", def: "redis://localhost:6379",
+			differs: "empty is the same: no server of its own, only /scrape. The jobs beside the exporter are off then",
+		}),
+		entry{
 			name:  "redis.user",
 			value: str(func(s *Settings) *string { return &s.Redis.User }),
 			help:  "ACL user. Empty is the default user.",
-			env:   []string{"REDIS_USER"},
-		},
-		{
+		}.also(compat{flag: "redis.user", env: "REDIS_USER"}),
+		entry{
 			name:  "redis.password",
 			value: secret(func(s *Settings) *Secret { return &s.Redis.Password }),
 			help:  "Password. Better in a file: see redis.password-file.",
-			env:   []string{"REDIS_PASSWORD"},
-		},
-		{
+		}.also(compat{flag: "redis.password", env: "REDIS_PASSWORD"}),
+		entry{
 			name:  "redis.password-file",
 			value: file(func(s *Settings) *string { return &s.Redis.PasswordFile }),
 			help:  "File with the password, as plain text, or as redis_exporter's JSON map from address to password. Read again at every new connection, so that it can rotate. Not used when redis.password is set.",
-			env:   []string{"REDIS_PASSWORD_FILE"},
-		},
-		{
+		}.also(compat{flag: "redis.password-file", env: "REDIS_PASSWORD_FILE",
+			differs: "also a plain password; read again by itself when it changed",
+		}),
+		entry{
 			name:  "redis.tls.ca-file",
 			value: file(func(s *Settings) *string { return &s.Redis.TLS.CAFile }),
 			help:  "PEM file with the certificate authority of redis-server. Empty is the system's own set. Read again at every new connection.",
-			env:   []string{"REDIS_EXPORTER_TLS_CA_CERT_FILE"}, flags: []string{"tls-ca-cert-file"},
-		},
-		{
+		}.also(compat{flag: "tls-ca-cert-file"}),
+		entry{
 			name:  "redis.tls.cert-file",
 			value: file(func(s *Settings) *string { return &s.Redis.TLS.CertFile }),
 			help:  "PEM file with the client certificate shown to redis-server (tls-auth-clients yes).",
-			env:   []string{"REDIS_EXPORTER_TLS_CLIENT_CERT_FILE"}, flags: []string{"tls-client-cert-file"},
-		},
-		{
+		}.also(compat{flag: "tls-client-cert-file"}),
+		entry{
 			name:  "redis.tls.key-file",
 			value: file(func(s *Settings) *string { return &s.Redis.TLS.KeyFile }),
 			help:  "PEM file with the key of redis.tls.cert-file.",
-			env:   []string{"REDIS_EXPORTER_TLS_CLIENT_KEY_FILE"}, flags: []string{"tls-client-key-file"},
-		},
-		{
+		}.also(compat{flag: "tls-client-key-file"}),
+		entry{
 			name:  "redis.tls.server-name",
 			value: str(func(s *Settings) *string { return &s.Redis.TLS.ServerName }),
 			help:  "Name that the server's certificate must carry. Empty is the host of redis.addr.",
-			env:   []string{"REDIS_EXPORTER_TLS_SERVER_NAME"}, flags: []string{"tls-server-name"},
-		},
-		{
+		}.also(compat{flag: "tls-server-name"}),
+		entry{
 			name: "redis.tls.insecure-skip-verify", def: "false",
 			value: boolean(func(s *Settings) *bool { return &s.Redis.TLS.InsecureSkipVerify }),
 			help:  "Do not verify the server's certificate.",
-			env:   []string{"REDIS_EXPORTER_SKIP_TLS_VERIFICATION"}, flags: []string{"skip-tls-verification"},
-		},
-		{
+		}.also(compat{flag: "skip-tls-verification", def: "false"}),
+		entry{
 			name: "redis.timeout", def: "5s",
-			value: duration(func(s *Settings) *time.Duration { return &s.Redis.Timeout }, 100*time.Millisecond, time.Minute),
-			help:  "Longest wait for a connection or for a reply of redis-server.",
-			env:   []string{"REDIS_EXPORTER_CONNECTION_TIMEOUT"}, flags: []string{"connection-timeout"},
-		},
-		{
+			value: duration(func(s *Settings) *time.Duration { return &s.Redis.Timeout }, 100*time.Millisecond, 10*time.Minute),
+			help:  "Longest wait for a connection or for a reply of redis-server, and for a scrape as a whole where the request does not say it. redis_exporter waits 15s for each step; a redis-server that takes 5 s is late for everybody.",
+		}.also(compat{flag: "connection-timeout", def: "15s",
+			differs: "bounds a whole scrape, not each step of it; the header of Prometheus shortens it",
+		}),
+		entry{
 			name: "redis.config-command", def: "CONFIG",
 			value: str(func(s *Settings) *string { return &s.Redis.ConfigCommand }),
 			help:  "Name of the CONFIG command where rename-command changed it. - says that there is none: metrics then do without, and the other jobs say what they lack.",
-			env:   []string{"REDIS_EXPORTER_CONFIG_COMMAND"}, flags: []string{"config-command"},
-		},
+		}.also(compat{flag: "config-command", def: "CONFIG",
+			differs: "for every job; - only keeps the metrics from asking",
+		}),
 
-		{
+		entry{
 			name: "web.listen-address", def: ":9121",
 			value: listenAddresses(func(s *Settings) *[]string { return &s.Web.ListenAddress }),
 			help:  "Addresses for metrics, probes and status.",
-			env:   []string{"REDIS_EXPORTER_WEB_LISTEN_ADDRESS"},
-		},
+		}.also(compat{flag: "web.listen-address", def: ":9121",
+			differs: "several are possible: by commas, or the flag several times; unix:///path, too",
+		}),
 		{
 			name:  "web.config-file",
 			value: file(func(s *Settings) *string { return &s.Web.ConfigFile }),
 			help:  "TLS and basic authentication of the web side, in the format of the Prometheus exporter-toolkit.",
 			flags: []string{"web.config.file"},
 		},
-		{
+		entry{
 			name: "web.telemetry-path", def: "/metrics",
 			value: str(func(s *Settings) *string { return &s.Web.TelemetryPath }),
 			help:  "Path of the metrics.",
-			env:   []string{"REDIS_EXPORTER_WEB_TELEMETRY_PATH"},
-		},
+		}.also(compat{flag: "web.telemetry-path", def: "/metrics"}),
+
+		entry{
+			name:  "web.tls.cert-file",
+			value: file(func(s *Settings) *string { return &s.Web.TLS.CertFile }),
+			help:  "PEM file with the certificate of the web side. Not together with web.config-file. This file and the next two are read again when they changed.",
+		}.also(compat{flag: "tls-server-cert-file", differs: "without a key it is an error, not plain HTTP"}),
+		entry{
+			name:  "web.tls.key-file",
+			value: file(func(s *Settings) *string { return &s.Web.TLS.KeyFile }),
+			help:  "PEM file with the key of web.tls.cert-file.",
+		}.also(compat{flag: "tls-server-key-file", differs: "without a certificate it is an error, not plain HTTP"}),
+		entry{
+			name:  "web.tls.client-ca-file",
+			value: file(func(s *Settings) *string { return &s.Web.TLS.ClientCAFile }),
+			help:  "PEM file with the authority of clients' certificates. Every client needs one then, the kubelet too: use the exec form of the probes.",
+		}.also(compat{flag: "tls-server-ca-cert-file", differs: "without a certificate it is an error; web.tls.min-version holds with it, too"}),
+		entry{
+			name: "web.tls.min-version", def: "TLS1.2",
+			value: upper(oneOf(func(s *Settings) *string { return &s.Web.TLS.MinVersion }, "tls1.0", "tls1.1", "tls1.2", "tls1.3"),
+				func(s *Settings) *string { return &s.Web.TLS.MinVersion }),
+			help: "Oldest version of TLS that the web side speaks.",
+		}.also(compat{flag: "tls-server-min-version", def: "TLS1.2", differs: "also with client certificates"}),
+		entry{
+			name:  "web.basic-auth.username",
+			value: str(func(s *Settings) *string { return &s.Web.BasicAuth.Username }),
+			help:  "User of basic authentication. Not together with web.config-file, which allows several. The probes and /health ask nobody: the kubelet has no password.",
+		}.also(compat{flag: "basic-auth-username", differs: "the probes and /health stay open; a name without a password is an error, not an open door"}),
+		entry{
+			name:  "web.basic-auth.password",
+			value: secret(func(s *Settings) *Secret { return &s.Web.BasicAuth.Password }),
+			help:  "Password of web.basic-auth.username. Better as a hash: see web.basic-auth.hash-password.",
+		}.also(compat{flag: "basic-auth-password"}),
+		entry{
+			name: "web.basic-auth.hash-password",
+			value: secret(func(s *Settings) *Secret { return &s.Web.BasicAuth.Hash }).
+				withHint("htpasswd -nBC 10 NAME makes one"),
+			help: "bcrypt hash of the password of web.basic-auth.username.",
+		}.also(compat{flag: "basic-auth-hash-password", differs: "a good password is remembered, so that not every scrape costs a hash"}),
 
 		{
 			name: "announce.mode", def: "auto",
@@ -266,17 +335,27 @@ func table() []entry {
 			value: duration(func(s *Settings) *time.Duration { return &s.Pod.DrainTimeout }, 0, time.Hour),
 			help:  "How long a snapshot in progress may go on after SIGTERM. Less than the pod's terminationGracePeriodSeconds.",
 		},
-		{
+		entry{
 			name: "log.level", def: "info",
-			value: oneOf(func(s *Settings) *string { return &s.Log.Level }, "debug", "info", "warn", "error"),
-			help:  "Least severe level that is logged.",
-			env:   []string{"REDIS_EXPORTER_LOG_LEVEL"}, flags: []string{"log-level"},
-		},
-		{
+			value: choice(func(s *Settings) *string { return &s.Log.Level },
+				map[string]string{"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}, "debug", "info", "warn", "error"),
+			help: "Least severe level that is logged, in upper or lower case. trace is debug, warning is warn, fatal and panic are error.",
+		}.also(compat{flag: "log-level", def: "INFO",
+			differs: "an unknown level is an error, not INFO",
+		}),
+		entry{
+			name: "log.debug", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Log.Debug }),
+			help:  "The same as log.level=debug, and wins over log.level.",
+		}.also(compat{flag: "debug", def: "false", differs: "no secret is logged at any level"}),
+		entry{
 			name: "log.format", def: "text",
-			value: oneOf(func(s *Settings) *string { return &s.Log.Format }, "text", "json", "txt"),
+			value: choice(func(s *Settings) *string { return &s.Log.Format }, map[string]string{"txt": "text"}, "text", "json"),
 			help:  "Form of the log on standard error. txt is another word for text.",
-			env:   []string{"REDIS_EXPORTER_LOG_FORMAT"}, flags: []string{"log-format"},
-		},
+		}.also(compat{flag: "log-format", def: "txt",
+			differs: "an unknown format is an error, not txt; the lines are those of Go's slog",
+		}),
 	}
+	at := slices.IndexFunc(all, func(e entry) bool { return e.section() == "announce" })
+	return slices.Insert(all, at, exporterTable()...)
 }

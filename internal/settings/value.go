@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -18,6 +17,16 @@ type value struct {
 	set  func(s *Settings, text string) error
 	get  func(s *Settings) string
 	hint string
+
+	// list makes the text of a YAML list; nil: joined by commas.
+	list func(items []string) (string, error)
+	// pairs allows a YAML mapping, of which each entry is an item NAME=VALUE.
+	pairs bool
+	// repeats joins the values of a flag that is given several times; otherwise
+	// the last one counts.
+	repeats bool
+	// secretive marks text in which a password may stand before an @.
+	secretive bool
 }
 
 func str(field func(*Settings) *string) value {
@@ -37,21 +46,43 @@ func (v value) withHint(hint string) value {
 // address is a string that may hold a password before an @.
 func address(field func(*Settings) *string) value {
 	v := str(field)
-	v.kind = addressKind
+	v.kind, v.secretive = "address", true
 	return v
 }
 
+// oneOf is a choice, in any case.
 func oneOf(field func(*Settings) *string, choices ...string) value {
+	return choice(field, nil, choices...)
+}
+
+// choice is oneOf with other words for the same, which are understood and not
+// told of.
+func choice(field func(*Settings) *string, other map[string]string, choices ...string) value {
 	v := str(field)
 	v.kind = strings.Join(choices, " | ")
 	v.hint = "one of: " + strings.Join(choices, ", ")
 	v.set = func(s *Settings, text string) error {
 		text = strings.ToLower(text)
+		if same, ok := other[text]; ok {
+			text = same
+		}
 		if !slices.Contains(choices, text) {
 			return errors.New("not one of the choices")
 		}
 		*field(s) = text
 		return nil
+	}
+	return v
+}
+
+// upper stores a choice in capitals, and names it so.
+func upper(v value, field func(*Settings) *string) value {
+	set := v.set
+	v.kind, v.hint = strings.ToUpper(v.kind), strings.Replace(strings.ToUpper(v.hint), "ONE OF", "one of", 1)
+	v.set = func(s *Settings, text string) error {
+		err := set(s, text)
+		*field(s) = strings.ToUpper(*field(s))
+		return err
 	}
 	return v
 }
@@ -66,19 +97,7 @@ func file(field func(*Settings) *string) value {
 		if text == "" {
 			return nil
 		}
-		f, err := os.Open(text)
-		if err != nil {
-			return cannotRead(err)
-		}
-		defer func() { _ = f.Close() }()
-		st, err := f.Stat()
-		if err != nil {
-			return cannotRead(err)
-		}
-		if st.IsDir() {
-			return errors.New("cannot be read: it is a directory")
-		}
-		return nil
+		return readable(text)
 	}
 	return v
 }
@@ -150,36 +169,6 @@ func duration(field func(*Settings) *time.Duration, low, high time.Duration) val
 			return nil
 		},
 		get: func(s *Settings) string { return short(*field(s)) },
-	}
-}
-
-// listenAddresses are host:port or :port, at least one.
-func listenAddresses(field func(*Settings) *[]string) value {
-	return value{
-		kind: "list, by commas",
-		hint: "host:port or :port, such as :9121 or 127.0.0.1:9121, several separated by commas",
-		set: func(s *Settings, text string) error {
-			var out []string
-			for part := range strings.SplitSeq(text, ",") {
-				if part = strings.TrimSpace(part); part == "" {
-					continue
-				}
-				_, port, err := net.SplitHostPort(part)
-				if err != nil {
-					return fmt.Errorf("%q is not host:port", part)
-				}
-				if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-					return fmt.Errorf("%q has no port from 0 to 65535", part)
-				}
-				out = append(out, part)
-			}
-			if len(out) == 0 {
-				return errors.New("names no address")
-			}
-			*field(s) = out
-			return nil
-		},
-		get: func(s *Settings) string { return strings.Join(*field(s), ",") },
 	}
 }
 

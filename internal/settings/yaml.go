@@ -21,9 +21,9 @@ func parseYAML(path string, data []byte, entries []entry) (map[string]given, []P
 		}
 		return nil, []Problem{{Name: fileSetting, Source: path, What: "is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
 	}
-	w := yamlWalker{path: path, values: map[string]given{}, leaves: map[string]bool{}, sections: map[string]bool{}}
+	w := yamlWalker{path: path, values: map[string]given{}, leaves: map[string]value{}, sections: map[string]bool{}}
 	for _, e := range entries {
-		w.leaves[e.name] = true
+		w.leaves[e.name] = e.value
 		for prefix := e.name; ; {
 			i := strings.LastIndex(prefix, ".")
 			if i < 0 {
@@ -41,10 +41,11 @@ func parseYAML(path string, data []byte, entries []entry) (map[string]given, []P
 }
 
 type yamlWalker struct {
-	path             string
-	values           map[string]given
-	leaves, sections map[string]bool
-	problems         []Problem
+	path     string
+	values   map[string]given
+	leaves   map[string]value
+	sections map[string]bool
+	problems []Problem
 }
 
 func (w *yamlWalker) problem(name string, n *yaml.Node, what, hint string) {
@@ -74,9 +75,10 @@ func (w *yamlWalker) mapping(prefix string, n *yaml.Node) {
 			continue
 		}
 		seen[name] = key.Line
+		leaf, isLeaf := w.leaves[name]
 		switch {
-		case w.leaves[name]:
-			w.leaf(name, val)
+		case isLeaf:
+			w.leaf(name, leaf, val)
 		case w.sections[name]:
 			w.mapping(name, val)
 		default:
@@ -85,23 +87,41 @@ func (w *yamlWalker) mapping(prefix string, n *yaml.Node) {
 	}
 }
 
-func (w *yamlWalker) leaf(name string, n *yaml.Node) {
-	source := lineSource(w.path, n.Line)
+func (w *yamlWalker) leaf(name string, v value, n *yaml.Node) {
+	var items []string
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
+		return
 	case n.Kind == yaml.ScalarNode:
-		w.values[name] = given{n.Value, source}
+		w.values[name] = given{n.Value, lineSource(w.path, n.Line)}
+		return
 	case n.Kind == yaml.SequenceNode:
-		parts := make([]string, len(n.Content))
-		for i, item := range n.Content {
-			if item.Kind != yaml.ScalarNode {
-				w.problem(name, item, "is a list of something else than values", "")
+		for _, it := range n.Content {
+			if it.Kind != yaml.ScalarNode {
+				w.problem(name, it, "is a list of something else than values", "")
 				return
 			}
-			parts[i] = item.Value
+			items = append(items, it.Value)
 		}
-		w.values[name] = given{strings.Join(parts, ","), source}
+	case n.Kind == yaml.MappingNode && v.pairs:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i+1].Kind != yaml.ScalarNode {
+				w.problem(name, n.Content[i+1], "is a mapping to something else than values", "")
+				return
+			}
+			items = append(items, n.Content[i].Value+"="+n.Content[i+1].Value)
+		}
 	default:
 		w.problem(name, n, "is a value, not a section", "")
+		return
 	}
+	text := strings.Join(items, ",")
+	if v.list != nil && len(items) > 0 {
+		var err error
+		if text, err = v.list(items); err != nil {
+			w.problem(name, n, err.Error(), hintOf(err, v.hint))
+			return
+		}
+	}
+	w.values[name] = given{text, lineSource(w.path, n.Line)}
 }

@@ -59,15 +59,19 @@ func newAuthenticator() *authenticator {
 
 // check tells whether a password is the user's. A name that does not exist takes
 // as long as a wrong password.
-func (a *authenticator) check(ctx context.Context, users map[string][]byte, name, password string) bool {
-	hash, known := users[name]
+func (a *authenticator) check(ctx context.Context, users map[string]credential, name, password string) bool {
+	want, known := users[name]
 	if !known {
-		for _, h := range users {
-			hash = h
+		for _, other := range users {
+			want = other
 			break
 		}
 	}
-	digest := a.digest(hash, password)
+	if want.plain {
+		sum := sha256.Sum256([]byte(password))
+		return hmac.Equal(sum[:], want.hash) && known
+	}
+	digest := a.digest(want.hash, password)
 	if known && a.remembered(name, digest) {
 		return true
 	}
@@ -77,7 +81,7 @@ func (a *authenticator) check(ctx context.Context, users map[string][]byte, name
 	case <-ctx.Done():
 		return false
 	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || !known {
+	if bcrypt.CompareHashAndPassword(want.hash, []byte(password)) != nil || !known {
 		return false
 	}
 	a.mu.Lock()

@@ -92,7 +92,7 @@ func TestBasicAuth(t *testing.T) {
 func TestUnauthorizedAnswer(t *testing.T) {
 	t.Parallel()
 	d := newDir(t, map[string]string{"web.yml": "basic_auth_users:\n  alice: " + hashOfPassword(t, "secret") + "\n"})
-	r, err := newReloader(d.file("web.yml"), slog.New(slog.DiscardHandler))
+	r, err := newReloader("web.yml", func() (*state, []stamp, error) { return load(d.file("web.yml")) }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestGoodPasswordIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newAuthenticator()
-	users := map[string][]byte{"alice": hash}
+	users := map[string]credential{"alice": {hash: hash}}
 	start := time.Now()
 	if !a.check(t.Context(), users, "alice", "secret") {
 		t.Fatal("refused")
@@ -133,7 +133,7 @@ func TestGoodPasswordIsRemembered(t *testing.T) {
 		t.Error("a wrong password is good")
 	}
 	// A user that was removed is forgotten with the next good log-in.
-	users = map[string][]byte{"bob": hash}
+	users = map[string]credential{"bob": {hash: hash}}
 	if a.check(t.Context(), users, "alice", "secret") {
 		t.Error("a user that was removed is good")
 	}

@@ -24,9 +24,15 @@ const maxFile = 1 << 20
 // state is a configuration file that was found good, ready for use.
 type state struct {
 	tls     *tls.Config // nil: plain HTTP
-	users   map[string][]byte
+	users   map[string]credential
 	headers map[string]string
 	limit   limit
+}
+
+// credential is what a user's password is checked against.
+type credential struct {
+	hash  []byte
+	plain bool // hash is the SHA-256 of the password; else it is one of bcrypt
 }
 
 type limit struct {
@@ -157,15 +163,15 @@ func (r *reader) texts(dst map[string]located) field {
 	}
 }
 
-func (r *reader) checkUsers(users map[string]located) map[string][]byte {
-	out := make(map[string][]byte, len(users))
+func (r *reader) checkUsers(users map[string]located) map[string]credential {
+	out := make(map[string]credential, len(users))
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		hash := users[name]
 		if _, err := bcrypt.Cost([]byte(hash.value)); err != nil {
 			r.add(hash.line, "basic_auth_users."+name, "is not a bcrypt hash; htpasswd -nBC 10 %s makes one", name)
 			continue
 		}
-		out[name] = []byte(hash.value)
+		out[name] = credential{hash: []byte(hash.value)}
 	}
 	return out
 }

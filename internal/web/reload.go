@@ -11,7 +11,8 @@ import (
 // reloader holds the configuration in force and replaces it when one of its
 // files changed on disk.
 type reloader struct {
-	path string
+	load func() (*state, []stamp, error)
+	name string // of the file, or what else it comes from
 	log  *slog.Logger
 	auth *authenticator
 	rate *limiter
@@ -42,9 +43,11 @@ func (s stamp) same(o stamp) bool {
 	return os.SameFile(s.info, o.info) && s.info.ModTime().Equal(o.info.ModTime()) && s.info.Size() == o.info.Size()
 }
 
-func newReloader(path string, log *slog.Logger) (*reloader, error) {
-	r := &reloader{path: path, log: log, auth: newAuthenticator(), rate: &limiter{}}
-	st, stamps, err := load(path)
+// newReloader reads the configuration for the first time. load is load of a file,
+// or another source with its promises.
+func newReloader(name string, load func() (*state, []stamp, error), log *slog.Logger) (*reloader, error) {
+	r := &reloader{load: load, name: name, log: log, auth: newAuthenticator(), rate: &limiter{}}
+	st, stamps, err := load()
 	if err != nil {
 		return nil, err
 	}
@@ -66,15 +69,15 @@ func (r *reloader) get() *state {
 
 func (r *reloader) reload() {
 	old := r.cur.Load()
-	st, stamps, err := load(r.path)
+	st, stamps, err := r.load()
 	r.tried.Store(&stamps)
 	if err == nil && (st.tls == nil) != (old.tls == nil) {
 		err = errors.New("TLS is switched on or off: that needs a restart of the sidecar")
 	}
 	if err != nil {
-		r.log.Error("web configuration is not good, the one before stays in force", "file", r.path, "error", err)
+		r.log.Error("web configuration is not good, the one before stays in force", "file", r.name, "error", err)
 		return
 	}
 	r.cur.Store(st)
-	r.log.Info("web configuration was read again", "file", r.path)
+	r.log.Info("web configuration was read again", "file", r.name)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,11 +31,15 @@ const (
 
 // Options configure a Server.
 type Options struct {
-	// Addresses are host:port or :port, at least one. Port 0 takes a free one.
+	// Addresses are host:port, :port or unix:///path, at least one. Port 0 takes a
+	// free one.
 	Addresses []string
-	// ConfigFile is a file in the format of exporter-toolkit; "" means plain
-	// HTTP for everyone.
+	// ConfigFile is a file in the format of exporter-toolkit. With "", Direct
+	// says what it would.
 	ConfigFile string
+	// Direct is TLS and a user without a file. The zero value is plain HTTP for
+	// everyone.
+	Direct Direct
 	// ShutdownTimeout is how long running requests may take to end. The default
 	// is 5 s.
 	ShutdownTimeout time.Duration
@@ -69,10 +74,14 @@ func New(o Options, h http.Handler, log *slog.Logger) (*Server, error) {
 		// A client that fails its handshake is not the operator's business.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	name, load := o.ConfigFile, func() (*state, []stamp, error) { return load(o.ConfigFile) }
 	if o.ConfigFile == "" {
-		return s, nil
+		if !o.Direct.UsesTLS() && o.Direct.Username == "" {
+			return s, nil
+		}
+		name, load = "flags", o.Direct.load
 	}
-	files, err := newReloader(o.ConfigFile, s.log)
+	files, err := newReloader(name, load, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("web configuration: %w", err)
 	}
@@ -87,7 +96,7 @@ func New(o Options, h http.Handler, log *slog.Logger) (*Server, error) {
 			},
 		}
 	} else if len(st.users) > 0 {
-		s.log.Warn("passwords cross the network in clear: basic authentication without TLS", "file", o.ConfigFile)
+		s.log.Warn("passwords cross the network in clear: basic authentication without TLS", "file", name)
 	}
 	return s, nil
 }
@@ -98,7 +107,7 @@ func (s *Server) Listen(ctx context.Context) ([]string, error) {
 	lc := net.ListenConfig{KeepAlive: keepAlivePeriod}
 	var got []string
 	for _, addr := range s.opt.Addresses {
-		l, err := lc.Listen(ctx, "tcp", addr)
+		l, err := listen(ctx, lc, addr)
 		if err != nil {
 			for _, l := range s.listeners {
 				_ = l.Close()
@@ -107,9 +116,41 @@ func (s *Server) Listen(ctx context.Context) ([]string, error) {
 			return nil, listenError(addr, err)
 		}
 		s.listeners = append(s.listeners, l)
+		if l.Addr().Network() == "unix" {
+			got = append(got, addr)
+			continue
+		}
 		got = append(got, l.Addr().String())
 	}
 	return got, nil
+}
+
+// listen takes one address. A socket that a killed process left is replaced; one
+// that somebody answers is not.
+func listen(ctx context.Context, lc net.ListenConfig, addr string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(addr, "unix://")
+	if !ok {
+		return lc.Listen(ctx, "tcp", addr)
+	}
+	l, err := lc.Listen(ctx, "unix", path)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	if st, statErr := os.Lstat(path); statErr != nil || st.Mode()&os.ModeSocket == 0 {
+		return nil, err
+	}
+	var d net.Dialer
+	c, dialErr := d.DialContext(ctx, "unix", path)
+	if dialErr == nil {
+		_ = c.Close()
+	}
+	if !errors.Is(dialErr, syscall.ECONNREFUSED) {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return lc.Listen(ctx, "unix", path)
 }
 
 // listenError says which address, why, and what to do about it.
@@ -121,7 +162,7 @@ func listenError(addr string, err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		hint = "this host does not have the address: choose another web.listen-address, such as :9121"
 	case errors.Is(err, os.ErrPermission):
-		hint = "ports below 1024 need a privilege: choose another web.listen-address, such as :9121"
+		hint = "ports below 1024 need a privilege, and a socket a directory that may be written: choose another web.listen-address, such as :9121"
 	}
 	if se, ok := errors.AsType[*os.SyscallError](err); ok {
 		err = se.Err // "bind: " adds nothing

@@ -15,7 +15,7 @@ import (
 
 // Problem is one thing that is wrong with a configuration file.
 type Problem struct {
-	File string
+	File string // "" when there is none, see [Direct]
 	Line int    // 0 when it concerns the whole file
 	Path string // such as tls_server_config.cert_file; may be empty
 	What string // never holds a password, a hash or a key
@@ -28,7 +28,9 @@ func (p Problem) String() string {
 	if p.Line > 0 {
 		b.WriteString(":" + strconv.Itoa(p.Line))
 	}
-	b.WriteString(": ")
+	if p.File != "" {
+		b.WriteString(": ")
+	}
 	if p.Path != "" {
 		b.WriteString(p.Path + ": ")
 	}

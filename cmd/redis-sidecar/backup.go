@@ -69,6 +69,9 @@ func backupNowCommand() *command {
 			if err := noArguments(l.rest); err != nil {
 				return err
 			}
+			if err := l.errNoServer(); err != nil {
+				return err
+			}
 			st, err := l.openStore(ctx, e)
 			if err != nil {
 				return err

@@ -14,10 +14,10 @@ func checkCommand() *command {
 	var conf, version string
 	return &command{
 		name: "check", summary: "Check the settings, and a redis.conf if one is given, without connecting to anything.",
-		text: "Prints every setting that is not at its default, with where it came from. Secrets are redacted. It takes every setting\n" +
-			"of redis-sidecar run --help.",
+		text: "Prints every setting that is not at its default, with where it came from, and the ACL rule that allows the server's user\n" +
+			"what the jobs that are on need, and nothing else. Secrets are redacted. It takes every setting of redis-sidecar run --help.",
 		flags: "  --redis-conf FILE\n        Check this redis.conf too, with redis-server's own grammar. The default is config.path.\n" +
-			"  --redis-version VERSION\n        Version of redis-server, such as 7.0.15. Without it, what any known version accepts is right.\n",
+			"  --redis-version VERSION\n        Version of redis-server, such as 7.0.15, for its grammar and its ACL. Without it, what any known version accepts is\n        right, and the ACL rule is for 7.0.\n",
 		exits: "  0  all is well\n  1  redis.conf has problems\n  2  the settings have problems\n",
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
@@ -33,6 +33,9 @@ func checkCommand() *command {
 			if conf == "" {
 				conf = l.Config.Path
 			}
+			if version != "" && !serverVersion.MatchString(version) {
+				return withCode(exitUsage, fmt.Errorf("--redis-version %q is not a version: 7.0.15, or valkey 9.0.1", version))
+			}
 			w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 			for _, s := range l.Effective() {
 				if s.Source != "default" {
@@ -44,6 +47,7 @@ func checkCommand() *command {
 			}
 			fmt.Fprintln(e.stdout, "settings: ok")
 			if conf == "" {
+				l.writeRights(e.stdout, version)
 				return nil
 			}
 			problems := config.Check(conf, version)
@@ -54,6 +58,7 @@ func checkCommand() *command {
 				return errors.New(plural(len(problems), "problem") + " in " + conf)
 			}
 			fmt.Fprintf(e.stdout, "%s: ok\n", conf)
+			l.writeRights(e.stdout, version)
 			return nil
 		},
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/probe"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
@@ -31,7 +34,7 @@ type loaded struct {
 
 // load reads the settings for a command, whose own flags extra adds.
 func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
-	s, rest, err := settings.Load(settings.Input{Args: args, Environ: e.environ, Extra: extra, Checks: checks(), Together: together})
+	s, rest, err := settings.Load(settings.Input{Args: args, Environ: e.environ, Extra: extra, Checks: checks(), Together: together, Defaults: e.defaults()})
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +64,7 @@ func checks() map[string]func(string) error {
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
 		"web.telemetry-path": func(v string) error {
 			switch v {
-			case "/", "/status", "/health", probe.Startup.Path(), probe.Liveness.Path(), probe.Readiness.Path():
+			case "/", "/status", "/health", "/scrape", "/discover-cluster-nodes", "/-/reload", probe.Startup.Path(), probe.Liveness.Path(), probe.Readiness.Path():
 				return hint{"is the path of something else", "for example /metrics"}
 			}
 			return nil
@@ -83,17 +86,60 @@ func checks() map[string]func(string) error {
 
 // together are the rules of other packages for several settings at once.
 func together(s *settings.Settings) settings.Problems {
-	if announce.Mode(s.Announce.Mode) != announce.Cluster {
-		return nil // alone it was checked
+	var out settings.Problems
+	if announce.Mode(s.Announce.Mode) == announce.Cluster { // otherwise it was checked alone
+		if err := announce.Validate(announce.Cluster, s.Announce.Address); err != nil {
+			out = append(out, settings.Problem{
+				Name: "announce.address", Value: s.Announce.Address, What: err.Error(),
+				Hint: "an IP address, or none: then it is the pod's own",
+			})
+		}
 	}
-	err := announce.Validate(announce.Cluster, s.Announce.Address)
-	if err == nil {
-		return nil
+	for _, t := range s.Exporter.Targets {
+		if _, err := redis.ParseAddress(t.Addr); err != nil {
+			out = append(out, settings.Problem{
+				Name: "exporter.targets", What: fmt.Sprintf("%s: %v", t.Name, err),
+				Hint: "for example sentinel=redis://127.0.0.1:26379",
+			})
+		}
 	}
-	return settings.Problems{{
-		Name: "announce.address", Value: s.Announce.Address, What: err.Error(),
-		Hint: "an IP address, or none: then it is the pod's own",
-	}}
+	for _, a := range s.Exporter.ScrapeAllow {
+		if _, err := redis.ParseAddress(a); err != nil {
+			out = append(out, settings.Problem{
+				Name: "exporter.scrape-allow", What: fmt.Sprintf("%s: %v", a, err),
+				Hint: "for example redis-1.redis:6379 or rediss://other:6380",
+			})
+		}
+	}
+	for _, c := range s.Exporter.CollectorsDisabled {
+		if known := exporter.Collectors(); !slices.Contains(known, c) {
+			out = append(out, settings.Problem{
+				Name: "exporter.collectors-disabled", What: fmt.Sprintf("there is no collector %q", c),
+				Hint: "one of: " + strings.Join(known, ", "),
+			})
+		}
+	}
+	direct := webDirect(s)
+	if direct.CertFile == "" || direct.KeyFile == "" { // by halves it is a problem already
+		direct.CertFile, direct.KeyFile, direct.ClientCAFile = "", "", ""
+	}
+	if s.Web.ConfigFile == "" {
+		var problems web.Problems
+		if errors.As(direct.Validate(), &problems) {
+			for _, p := range problems {
+				out = append(out, settings.Problem{Name: cmp.Or(p.Path, "web.tls"), What: p.What})
+			}
+		}
+	}
+	return out
+}
+
+// webDirect is what the settings say of the web side without a file.
+func webDirect(s *settings.Settings) web.Direct {
+	return web.Direct{
+		CertFile: s.Web.TLS.CertFile, KeyFile: s.Web.TLS.KeyFile, ClientCAFile: s.Web.TLS.ClientCAFile, MinVersion: s.Web.TLS.MinVersion,
+		Username: s.Web.BasicAuth.Username, Password: s.Web.BasicAuth.Password, Hash: s.Web.BasicAuth.Hash,
+	}
 }
 
 // hint is an error with a hint as package settings looks for it.
@@ -128,6 +174,14 @@ func newLogger(e *env, l settings.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(e.stderr, opt))
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, opt))
+}
+
+// errNoServer is why a command can do nothing when redis.addr is empty.
+func (l *loaded) errNoServer() error {
+	if l.Redis.Addr != "" {
+		return nil
+	}
+	return settings.Problems{{Name: "redis.addr", What: "is empty: there is no server to ask", Hint: "for example --redis.addr=redis://127.0.0.1:6379"}}
 }
 
 // clientNamed returns a client of the server beside this agent.

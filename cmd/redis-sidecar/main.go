@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	_ "time/tzdata" // schedules name time zones, and an image from scratch has none
@@ -21,7 +23,7 @@ import (
 func main() {
 	ctx, hurry, stop := signals()
 	e := &env{
-		hurry: hurry, environ: os.Environ(),
+		program: filepath.Base(os.Args[0]), hurry: hurry, environ: os.Environ(),
 		stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr),
 	}
 	frugal(e.getenv)
@@ -59,10 +61,23 @@ func signals() (ctx context.Context, hurry <-chan struct{}, stop func()) {
 
 // env is what a command sees of the world.
 type env struct {
+	program        string          // as which it was started
 	hurry          <-chan struct{} // see signals
 	environ        []string
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one: a progress line may be redrawn
+}
+
+// exporterName is the program that this one can be started as, in its place: the
+// agent then does only what that does, until a setting says more.
+const exporterName = "redis_exporter"
+
+// defaults are other defaults than those of the settings, by name.
+func (e *env) defaults() map[string]string {
+	if e.program == exporterName {
+		return map[string]string{"announce.mode": "off"} // the other jobs are off anyway
+	}
+	return nil
 }
 
 // Exit codes that mean the same for every command; a command may have more.
@@ -77,12 +92,15 @@ const (
 
 // run is the program. It returns the exit code.
 func run(ctx context.Context, e *env, args []string) int {
-	cmd, args := find(args)
+	cmd, rest := find(args)
+	if e.program == exporterName && len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		cmd, rest = agentCommand(), args // its --help and --version, too
+	}
 	if cmd == nil {
-		fmt.Fprintf(e.stderr, "redis-sidecar: unknown command %q\n  hint: %s\n", args[0], suggestion(args[0]))
+		fmt.Fprintf(e.stderr, "redis-sidecar: unknown command %q\n  hint: %s\n", rest[0], suggestion(rest[0]))
 		return exitUsage
 	}
-	err := cmd.run(ctx, e, args)
+	err := cmd.run(ctx, e, rest)
 	switch {
 	case err == nil:
 		return exitOK

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/probe"
@@ -42,12 +44,13 @@ func probeCommand() *command {
 			if !slices.Contains(probe.Kinds(), kind) {
 				return withCode(exitUsage, fmt.Errorf("unknown probe %q: startup, liveness or readiness", name))
 			}
+			var socket string
 			if base == "" {
-				base = l.loopbackURL()
+				base, socket = l.loopbackURL()
 			}
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			v, err := ask(ctx, l, base, kind, timeout)
+			v, err := ask(ctx, l, base, socket, kind, timeout)
 			if err != nil {
 				return err
 			}
@@ -61,14 +64,23 @@ func probeCommand() *command {
 }
 
 // ask asks the agent, and without one the server, in half of the time each.
-func ask(ctx context.Context, l *loaded, base string, kind probe.Kind, timeout time.Duration) (probe.Verdict, error) {
+func ask(ctx context.Context, l *loaded, base, socket string, kind probe.Kind, timeout time.Duration) (probe.Verdict, error) {
 	half, cancel := context.WithTimeout(ctx, timeout/2)
 	defer cancel()
 	// The certificate is one for clients from outside, not for loopback, and a
 	// verdict is no secret.
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // see above
+	if socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}
+	}
 	if v, err := probe.Ask(half, &http.Client{Transport: transport}, base, kind); err == nil {
 		return v, nil
+	}
+	if err := l.errNoServer(); err != nil {
+		return probe.Verdict{}, err
 	}
 	client := l.clientNamed("")
 	defer client.Close()
@@ -82,18 +94,26 @@ func (l *loaded) probePolicy() probe.Policy {
 	return p
 }
 
-// loopbackURL is where a process of the same pod reaches the agent.
-func (l *loaded) loopbackURL() string {
-	host, port, err := net.SplitHostPort(l.Web.ListenAddress[0])
-	if err != nil {
-		host, port = "", "9121"
-	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
-	}
+// loopbackURL is where a process of the same pod reaches the agent, and the
+// socket to dial when it listens on none but sockets.
+func (l *loaded) loopbackURL() (base, socket string) {
 	scheme := "http"
-	if l.Web.ConfigFile != "" && web.UsesTLS(l.Web.ConfigFile) {
+	if l.Web.ConfigFile != "" && web.UsesTLS(l.Web.ConfigFile) || l.Web.ConfigFile == "" && webDirect(l.Settings).UsesTLS() {
 		scheme = "https"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	for _, addr := range l.Web.ListenAddress {
+		if path, ok := strings.CutPrefix(addr, "unix://"); ok {
+			socket = cmp.Or(socket, path)
+			continue
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			host, port = "", "9121"
+		}
+		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+			host = "127.0.0.1"
+		}
+		return scheme + "://" + net.JoinHostPort(host, port), ""
+	}
+	return scheme + "://localhost", socket
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,9 +28,13 @@ func agentCommand() *command {
 		name: "run", summary: "Run the agent: announce, configuration, metrics, backup and probes.",
 		text: "Runs until SIGTERM or SIGINT: then it waits for a snapshot in progress, up to pod.drain-timeout, and ends. A second signal\n" +
 			"ends it at once. A redis-server or a store that is away stops nothing: it is reported, and tried again.",
+		flags:    "  --version\n        Print the version and end.\n",
 		exits:    "  0  ended by a signal\n  1  an address is taken, or the agent cannot go on\n  2  a setting or the command line is wrong\n",
 		sections: []string{},
 		run: func(ctx context.Context, e *env, args []string) error {
+			if slices.Contains(args, "--version") || slices.Contains(args, "-version") {
+				return versionCommand().run(ctx, e, nil)
+			}
 			l, err := load(e, args, nil)
 			if err != nil {
 				return err
@@ -64,32 +69,49 @@ func newAgent(e *env, l *loaded) (*agent, error) {
 	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New()}
 	a.sources = append(a.sources, status.NewMetrics(a.board), a.process, newBuildInfo())
 
-	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
-	announced := a.addAnnounce()
-	a.addConfig()
-	if err := a.addBackup(e); err != nil {
+	routes := web.Routes{MetricsPath: l.Web.TelemetryPath, Probes: map[string]http.Handler{}, Status: a.status}
+	if l.Redis.Addr == "" {
+		a.withoutServer(&routes)
+	} else if err := a.withServer(e, &routes); err != nil {
 		return nil, err
 	}
-	probes := a.addProbes(announced)
 	a.add(trim)
-	export := a.newExporter(rep)
 
-	routes := web.Routes{
-		MetricsPath: l.Web.TelemetryPath,
-		Metrics:     exporter.NewHandler(export, nil),
-		Probes:      map[string]http.Handler{},
-		Status:      a.status,
-	}
-	for _, k := range probe.Kinds() {
-		routes.Probes[k.Path()] = probes.Handler(k)
-	}
 	var err error
-	a.server, err = web.New(web.Options{Addresses: l.Web.ListenAddress, ConfigFile: l.Web.ConfigFile}, routes.Handler(l.log), l.log)
+	a.server, err = web.New(web.Options{Addresses: l.Web.ListenAddress, ConfigFile: l.Web.ConfigFile, Direct: webDirect(l.Settings)}, routes.Handler(l.log), l.log)
 	if err != nil {
 		a.close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// withServer adds the jobs beside a server.
+func (a *agent) withServer(e *env, routes *web.Routes) error {
+	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
+	announced := a.addAnnounce()
+	a.addConfig()
+	if err := a.addBackup(e); err != nil {
+		return err
+	}
+	probes := a.addProbes(announced)
+	routes.Metrics = exporter.NewHandler(a.newExporter(rep, a.client("exporter")), nil)
+	for _, k := range probe.Kinds() {
+		routes.Probes[k.Path()] = probes.Handler(k)
+	}
+	return nil
+}
+
+// withoutServer adds what is left when redis.addr is empty, as redis_exporter
+// has it: the agent's own metrics. There are no probes, as there is nothing to
+// judge.
+func (a *agent) withoutServer(routes *web.Routes) {
+	for _, j := range []status.Job{status.Announce, status.Config, status.Backup, status.Probe} {
+		a.board.Register(j).Disable("redis.addr is empty")
+	}
+	rep := a.board.Register(status.Exporter)
+	rep.Disable("redis.addr is empty")
+	routes.Metrics = exporter.NewHandler(a.newExporter(rep, nil), nil)
 }
 
 // client opens a kept connection that close closes.
@@ -131,14 +153,22 @@ func (a *agent) addConfig() {
 	a.add(j.Run)
 }
 
-// newExporter comes after everything that has metrics of its own.
-func (a *agent) newExporter(rep *status.Reporter) *exporter.Exporter {
+// newExporter comes after everything that has metrics of its own. Without a
+// server it has nothing but those.
+func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *exporter.Exporter {
+	o := a.l.exporterOptions()
+	o.Sources = a.sources
+	return exporter.New(server, rep, o)
+}
+
+// exporterOptions are what the settings say, of which check makes the ACL rule.
+func (l *loaded) exporterOptions() exporter.Options {
 	b := buildVersion()
-	o := exporter.Options{Timeout: a.l.Redis.Timeout, Sources: a.sources, Version: b.version, Commit: b.revision, Date: b.date}
-	if a.l.Redis.ConfigCommand == "-" {
+	o := exporter.Options{Timeout: l.Redis.Timeout, Version: b.version, Commit: b.revision, Date: b.date}
+	if l.Redis.ConfigCommand == "-" {
 		o.ConfigCommand = "-"
 	}
-	return exporter.New(a.client("exporter"), rep, o)
+	return o
 }
 
 func (a *agent) addBackup(e *env) error {

@@ -14,7 +14,7 @@ import (
 
 // The scripts run the test binary as redis-sidecar, in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"redis-sidecar": main})
+	testscript.Main(m, map[string]func(){"redis-sidecar": main, exporterName: main})
 }
 
 func TestScripts(t *testing.T) {
@@ -39,7 +39,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	path := args[1]
-	if path == "redis-sidecar" { // testscript puts it first in PATH
+	if path == "redis-sidecar" || path == exporterName { // testscript puts them first in PATH
 		path, err = lookPath(ts.Getenv("PATH"), path)
 		ts.Check(err)
 	}

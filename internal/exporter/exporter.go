@@ -85,7 +85,7 @@ type Exporter struct {
 }
 
 // New returns an exporter of server. It tells report after each collection how
-// it went.
+// it went. Without a server, nil, it has only the metrics of Options.Sources.
 func New(server Server, report *status.Reporter, opts Options) *Exporter {
 	opts = opts.withDefaults()
 	if opts.Collect.LogSlowlog {
@@ -204,6 +204,12 @@ type scrape struct {
 func (e *Exporter) collect(ctx context.Context) *sink {
 	start := time.Now()
 	out := e.sink()
+	if e.server == nil {
+		e.self.alone(out)
+		e.sources.emit(out)
+		out.finish()
+		return out
+	}
 	ping := e.timePing(ctx)
 	reading := time.Now()
 	r, err := e.read(ctx)

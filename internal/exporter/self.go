@@ -99,6 +99,17 @@ func (s *self) reject() {
 	s.rejects++
 }
 
+// alone adds what there is to say without a server.
+func (s *self) alone(out *sink) {
+	s.mu.Lock()
+	rejects := s.rejects
+	s.mu.Unlock()
+	out.set(s.rejected, float64(rejects))
+	if s.labels != nil {
+		out.set(s.build, 1, s.labels...)
+	}
+}
+
 // emit adds the exporter's own series.
 func (s *self) emit(out *sink, c scrape) {
 	s.mu.Lock()

@@ -280,7 +280,6 @@ func TestNotes(t *testing.T) {
 		"REDIS_ALIAS=x":                                  "variable REDIS_ALIAS: has no effect",
 		"REDIS_EXPORTER_CHEK_KEYS=x":                     "variable REDIS_EXPORTER_CHEK_KEYS: has no effect, redis_exporter has no such variable; did you mean REDIS_EXPORTER_CHECK_KEYS?",
 		"REDIS_EXPORTER_IS_CLUSTER=true":                 "variable REDIS_EXPORTER_IS_CLUSTER: has no effect: a node",
-		"REDIS_EXPORTER_IS_TILE38=1":                     "variable REDIS_EXPORTER_IS_TILE38: has no effect",
 		"--redact-config-metrics=false":                  "flag --redact-config-metrics: has no effect",
 		"--is-cluster=false":                             "",
 		"REDIS_EXPORTER_PORT=tcp://10.0.0.1:9121":        "",

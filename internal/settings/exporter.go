@@ -21,7 +21,7 @@ type Exporter struct {
 	// ScanRate is how many keys per second SCAN may visit; 0 is no limit.
 	ScanRate int
 
-	// MaxSeries bounds the values of each label that has no fixed set.
+	// MaxSeries bounds the series of one metric.
 	MaxSeries int
 	// MaxClients bounds the clients that are listed one by one.
 	MaxClients int
@@ -43,8 +43,8 @@ type Exporter struct {
 	SetClientName            bool // name the connection by CLIENT SETNAME
 	PingOnConnect            bool // time a PING
 	ClusterDiscoverHostnames bool // names instead of addresses in /discover-cluster-nodes
-	// IsCluster and IsTile38 are understood and change nothing.
-	IsCluster, IsTile38 bool
+	IsCluster                bool // understood, changes nothing
+	IsTile38                 bool // ask SERVER EXT
 }
 
 // DBKey is a key, or a glob for keys, in a database.

@@ -39,7 +39,7 @@ func exporterTable() []entry {
 		{
 			name: "exporter.max-series", def: "2000",
 			value: integer(func(s *Settings) *int { return &s.Exporter.MaxSeries }, 1, 1_000_000),
-			help:  "How many series a metric may have for a label without a fixed set of values: keys, groups, clients, commands. What is beyond is counted, not shown.",
+			help:  "How many series one metric may have. What is beyond is counted, not shown.",
 		},
 		{
 			name: "exporter.max-clients", def: "20000",
@@ -122,9 +122,9 @@ func exporterCompat() []entry {
 		}.also(compat{flag: "check-key-groups", differs: "outside the scrape; a pattern that is not one is an error at the start"}),
 		entry{
 			name: "exporter.max-distinct-key-groups", def: "100",
-			value: integer(func(s *Settings) *int { return &s.Exporter.Keys.MaxGroups }, 0, 1_000_000),
+			value: integer(func(s *Settings) *int { return &s.Exporter.Keys.MaxGroups }, 1, 1_000_000),
 			help:  "How many groups a database may have, the largest first. The rest is the group overflow.",
-		}.also(compat{flag: "max-distinct-key-groups", def: "100"}),
+		}.also(compat{flag: "max-distinct-key-groups", def: "100", differs: "0 is an error"}),
 		on("skip-checkkeys-for-role-master", "false", func(e *Exporter) *bool { return &e.Keys.SkipOnMaster },
 			"Look at keys and streams only while the server is a replica.").
 			also(compat{flag: "skip-checkkeys-for-role-master", def: "false"}),
@@ -206,13 +206,9 @@ func exporterCompat() []entry {
 		on("cluster-discover-hostnames", "false", func(e *Exporter) *bool { return &e.ClusterDiscoverHostnames },
 			"Names instead of addresses in /discover-cluster-nodes, where the nodes announce one.").
 			also(compat{flag: "cluster-discover-hostnames", def: "false"}),
-		noting(on("is-tile38", "false", func(e *Exporter) *bool { return &e.IsTile38 },
-			"Understood, without effect: what INFO of Tile38 has is shown, SERVER EXT is not asked."), func(s *Settings) string {
-			if !s.Exporter.IsTile38 {
-				return ""
-			}
-			return "has no effect: SERVER EXT of Tile38 is not asked, only INFO"
-		}).also(compat{flag: "is-tile38", def: "false", differs: "no effect, with a note at the start: only what INFO has"}),
+		on("is-tile38", "false", func(e *Exporter) *bool { return &e.IsTile38 },
+			"Ask SERVER EXT of Tile38, too.").
+			also(compat{flag: "is-tile38", def: "false"}),
 		on("disable-scrape-endpoint", "false", func(e *Exporter) *bool { return &e.ScrapeOff },
 			"Close /scrape.").
 			also(compat{flag: "disable-scrape-endpoint", def: "false", differs: "open, it asks only own servers and exporter.scrape-allow, and never sends a password to another"}),

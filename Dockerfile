@@ -15,7 +15,8 @@ COPY internal internal
 ARG TARGETARCH
 ARG VERSION=unknown
 RUN CGO_ENABLED=0 GOOS=linux GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=$VERSION" -o /out/redis-sidecar ./cmd/redis-sidecar
+    -ldflags "-s -w -X main.version=$VERSION" -o /out/redis-sidecar ./cmd/redis-sidecar \
+    && ln -s redis-sidecar /out/redis_exporter
 
 FROM scratch
 ARG VERSION=unknown
@@ -24,7 +25,8 @@ LABEL org.opencontainers.image.title="redis-sidecar" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/redis-sidecar /redis-sidecar
+# /redis_exporter is a link, for pods whose command names that program.
+COPY --from=build /out/ /
 # In a pod, run it as the user of redis-server, so that it may read the data.
 USER 65532:65532
 EXPOSE 9121

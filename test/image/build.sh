@@ -23,6 +23,7 @@ go run ./test/image -o "$archive" -ref "$image" -arch "$arch" -entrypoint /redis
   -label "org.opencontainers.image.source=$source" \
   -label org.opencontainers.image.licenses=Apache-2.0 \
   -label "org.opencontainers.image.version=$version" \
+  -link /redis_exporter=redis-sidecar \
   "$work/redis-sidecar:/redis-sidecar" \
   "${CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}:/etc/ssl/certs/ca-certificates.crt"
 echo "$archive: $image, $(stat -c %s "$archive") bytes, sha256 $(sha256sum "$archive" | cut -d' ' -f1)"

@@ -24,8 +24,9 @@ type image struct {
 }
 
 // file is copied from the host to a path in the image, without leading slash.
-// It keeps its executable bit and belongs to root, who does not run there.
-type file struct{ from, to string }
+// It keeps its executable bit and belongs to root, who does not run there. With a
+// target it is a symbolic link instead.
+type file struct{ from, to, target string }
 
 // blob is a part of an image, named by its checksum.
 type blob struct {
@@ -153,6 +154,11 @@ func (img image) layer() (blob, error) {
 		t.dir(dir)
 	}
 	for _, f := range files {
+		if f.target != "" {
+			parents(path.Dir(f.to))
+			t.add(&tar.Header{Typeflag: tar.TypeSymlink, Name: f.to, Linkname: f.target, Mode: 0o777}, nil)
+			continue
+		}
 		st, err := os.Stat(f.from)
 		if err != nil {
 			return blob{}, err

@@ -35,7 +35,7 @@ func build(t *testing.T, touch time.Time) []byte {
 	out := filepath.Join(dir, "image.tar")
 	err := run([]string{
 		"-o", out, "-ref", "registry.test:5000/some/image:v1", "-arch", "arm64", "-entrypoint", "/program",
-		"-label", "b=2", "-label", "a=1", program + ":/program", bundle + ":/etc/ssl/certs/ca-certificates.crt",
+		"-label", "b=2", "-label", "a=1", "-link", "/other=program", program + ":/program", bundle + ":/etc/ssl/certs/ca-certificates.crt",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestArchive(t *testing.T) {
 
 	var got []string
 	for name, e := range untar(t, entries[layerPath].content) {
-		got = append(got, fmt.Sprintf("%#o %d:%d %s %s", e.header.Mode, e.header.Uid, e.header.Gid, name, e.content))
+		got = append(got, fmt.Sprintf("%#o %d:%d %s %s%s", e.header.Mode, e.header.Uid, e.header.Gid, name, e.header.Linkname, e.content))
 	}
 	slices.SortFunc(got, func(a, b string) int { return strings.Compare(strings.Fields(a)[2], strings.Fields(b)[2]) })
 	wantLayer := []string{
@@ -103,6 +103,7 @@ func TestArchive(t *testing.T) {
 		"0755 0:0 etc/ssl/ ",
 		"0755 0:0 etc/ssl/certs/ ",
 		"0444 0:0 etc/ssl/certs/ca-certificates.crt content of bundle",
+		"0777 0:0 other program",
 		"0555 0:0 program content of program",
 	}
 	if diff := cmp.Diff(wantLayer, got); diff != "" {
@@ -116,6 +117,7 @@ func TestBadArguments(t *testing.T) {
 		{"-o", out, "-ref", "x:1"},
 		{"-ref", "x:1", "a:/b"},
 		{"-o", out, "-ref", "x:1", "a"},
+		{"-o", out, "-ref", "x:1", "-link", "a=b", "go.mod:/a"},
 		{"-o", out, "-ref", "x:1", "/does/not/exist:/a"},
 	} {
 		if err := run(args); err == nil {

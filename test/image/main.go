@@ -1,7 +1,7 @@
 // Command image packs files into a container image without a container engine.
 //
 //	go run ./test/image -ref NAME:TAG -o FILE.tar [-arch amd64] [-user 65532:65532]
-//	    [-entrypoint /PROGRAM] [-label key=value]... HOST-FILE:/IMAGE-FILE...
+//	    [-entrypoint /PROGRAM] [-label key=value]... [-link /LINK=TARGET]... HOST-FILE:/IMAGE-FILE...
 //
 // The archive can be loaded by docker, podman, containerd, kind, k3s and
 // minikube. The same files and flags give the same bytes.
@@ -37,6 +37,14 @@ func run(args []string) error {
 			return fmt.Errorf("want key=value")
 		}
 		img.labels[key] = value
+		return nil
+	})
+	flags.Func("link", "symbolic link in the image, `/link=target`; may be repeated", func(s string) error {
+		name, target, ok := strings.Cut(s, "=")
+		if !ok || !strings.HasPrefix(name, "/") || target == "" {
+			return fmt.Errorf("want /link=target")
+		}
+		img.files = append(img.files, file{to: name[1:], target: target})
 		return nil
 	})
 	if err := flags.Parse(args); err != nil {

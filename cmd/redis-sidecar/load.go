@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +31,35 @@ type loaded struct {
 	*settings.Settings
 	log  *slog.Logger
 	rest []string // arguments that are no flags
+	// elsewhere tells that announce.mode was auto and is off, as the server is on
+	// another host.
+	elsewhere bool
+}
+
+// beside tells whether redis.addr is on this host, as far as that can be told
+// without asking anybody. The image may stand in for a redis_exporter that asks a
+// server far away: the address of this pod must not be announced there.
+func (l *loaded) beside() bool {
+	a, err := redis.ParseAddress(l.Redis.Addr)
+	if err != nil || a.Network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(a.Addr)
+	if err != nil {
+		return false
+	}
+	if name, err := os.Hostname(); host == "localhost" || host == l.Pod.IP || err == nil && host == name {
+		return true
+	}
+	ip := net.ParseIP(host)
+	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		return ip != nil
+	}
+	own, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(own, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 // load reads the settings for a command, whose own flags extra adds.
@@ -47,6 +77,11 @@ func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
 		s.Backup.Instance = withoutOrdinal(s.Pod.Name)
 	}
 	l := &loaded{Settings: s, log: newLogger(e, s.Log), rest: rest}
+	if l.Announce.Mode == string(announce.Auto) && l.Announce.Address == "" && l.Redis.Addr != "" && !l.beside() {
+		l.Announce.Mode = string(announce.Off)
+		l.elsewhere = true
+		l.Warnings = append(l.Warnings, "announce.mode: is off, because redis.addr is not on this host, whose address would be announced there; announce.mode=replication or cluster says that it is")
+	}
 	for _, w := range s.Warnings {
 		l.log.Warn("settings", "warning", w)
 	}

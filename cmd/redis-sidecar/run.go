@@ -130,6 +130,10 @@ func (a *agent) add(run func(context.Context) error) {
 // right.
 func (a *agent) addAnnounce() func() (bool, string) {
 	rep := a.board.Register(status.Announce, announce.Reasons()...)
+	if a.l.elsewhere {
+		rep.Disable("redis.addr is not on this host: announce.mode says what to do all the same")
+		return nil
+	}
 	if a.l.Announce.Mode == "off" {
 		rep.Disable("announce.mode is off")
 		return nil

@@ -194,7 +194,7 @@ func table() []entry {
 		{
 			name: "announce.mode", def: "auto",
 			value: oneOf(func(s *Settings) *string { return &s.Announce.Mode }, "auto", "replication", "cluster", "off"),
-			help:  "Which announced address is kept true: replica-announce-ip, cluster-announce-ip, or the one that fits the server (auto).",
+			help:  "Which announced address is kept true: replica-announce-ip, cluster-announce-ip, or the one that fits the server (auto). With auto nothing is announced when redis.addr is another host and announce.address is not set: it would be told this one's address.",
 		},
 		{
 			name: "announce.address",

@@ -177,10 +177,11 @@ func listenError(addr string, err error) error {
 // stopped for another reason.
 func (s *Server) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
+	withTLS := s.server.TLSConfig != nil // asked once: Serve sets one of its own, for HTTP/2
 	for _, l := range s.listeners {
 		g.Go(func() error {
 			var err error
-			if s.server.TLSConfig != nil {
+			if withTLS {
 				err = s.server.ServeTLS(l, "", "")
 			} else {
 				err = s.server.Serve(l)

@@ -234,3 +234,30 @@ func TestHeaderLimit(t *testing.T) {
 		t.Errorf("got %d", code)
 	}
 }
+
+// Every address serves, not only the first one that gets to it.
+func TestSeveralAddresses(t *testing.T) {
+	t.Parallel()
+	s, err := New(Options{Addresses: []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}}, Routes{}.Handler(slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := s.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for range 2 {
+		for _, addr := range addrs {
+			if code, body := get(t, plain(t), "http://"+addr+"/health"); code != http.StatusOK || body != "ok\n" {
+				t.Errorf("%s: %d %q", addr, code, body)
+			}
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

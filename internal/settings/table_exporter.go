@@ -173,11 +173,11 @@ func exporterCompat() []entry {
 			"redis_db_keys 0 for every database that is configured and empty.").
 			also(compat{flag: "include-metrics-for-empty-databases", env: "REDIS_EXPORTER_INCL_METRICS_FOR_EMPTY_DATABASES", def: "true", differs: "a Sentinel has no databases"}),
 		on("include-go-runtime-metrics", "false", func(e *Exporter) *bool { return &e.Show.GoRuntime },
-			"go_*, about this program.").
+			"The metrics go_…, about this program.").
 			also(compat{flag: "include-go-runtime-metrics", def: "false"}),
 		on("redis-only-metrics", "false", func(e *Exporter) *bool { return &e.Show.RedisOnly },
-			"Without process_*, go_* and redis_exporter_build_info.").
-			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_* stays"}),
+			"Without process_…, go_… and redis_exporter_build_info.").
+			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_… stays"}),
 		on("append-instance-role-label", "false", func(e *Exporter) *bool { return &e.Show.RoleLabel },
 			"The label instance_role on the server's metrics. Series then end with every failover; redis_instance_role says the same without that.").
 			also(compat{flag: "append-instance-role-label", def: "false"}),

@@ -26,6 +26,7 @@ func main() {
 	flag.Parse()
 	parts := []part{
 		{"docs/settings.md", "settings", func(w io.Writer) error { settings.WriteReference(w); return nil }},
+		{"docs/migration.md", "migration", func(w io.Writer) error { settings.WriteMigration(w); return nil }},
 		{"docs/metrics.md", "server-metrics", exporter.WriteDocs},
 	}
 	stale := 0

@@ -159,8 +159,7 @@ func together(s *settings.Settings) settings.Problems {
 		direct.CertFile, direct.KeyFile, direct.ClientCAFile = "", "", ""
 	}
 	if s.Web.ConfigFile == "" {
-		var problems web.Problems
-		if errors.As(direct.Validate(), &problems) {
+		if problems, ok := errors.AsType[web.Problems](direct.Validate()); ok {
 			for _, p := range problems {
 				out = append(out, settings.Problem{Name: cmp.Or(p.Path, "web.tls"), What: p.What})
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -181,7 +180,7 @@ func TestUnixSocket(t *testing.T) {
 	if _, err := start("unix://" + file); err == nil {
 		t.Error("a file was replaced")
 	}
-	if text, err := os.ReadFile(file); err != nil || fmt.Sprintf("%s", text) != "x" {
+	if text, err := os.ReadFile(file); err != nil || string(text) != "x" {
 		t.Errorf("the file: %q %v", text, err)
 	}
 }

@@ -173,3 +173,17 @@ func TestWithoutAServer(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// An exec probe reaches an agent that listens on a socket only.
+func TestProbeByASocket(t *testing.T) {
+	t.Parallel()
+	srv := testenv.StartRedis(t)
+	socket := "unix://" + filepath.Join(t.TempDir(), "web.sock")
+	a := start(t, []string{"REDIS_ADDR=" + srv.Addr}, "--web.listen-address="+socket)
+	a.eventually(t, 10*time.Second, func() error { return a.want("/readyz", 200) })
+	// Without the agent, it would ask where no server is.
+	out := mustRun(t, nil, "probe", "readiness", "--web.listen-address="+socket, "--redis.addr=127.0.0.1:1")
+	if !strings.HasPrefix(out, "ok") {
+		t.Errorf("says %q", out)
+	}
+}

@@ -71,7 +71,6 @@ func TestSentinelQuorum(t *testing.T) {
 	peer := watchers[1].Do(t, "SENTINEL", "MYID").(string)
 	settled(t, e, has(fmt.Sprintf(`redis_sentinel_peer_info{flags="sentinel",ip="127.0.0.1",master_address="127.0.0.1:%d",master_name="mymaster",name="%s",port="%d",runid="%s"}`,
 		primary.Port, peer, watchers[1].Port, peer), "1")) // flags has more in it until the link is there
-		primary.Port, peer, watchers[1].Port, peer), "1"))
 	expect(t, scrape(t, e), map[string]string{good: "1", bad: "absent"})
 
 	watchers[1].Stop(t)

@@ -45,23 +45,13 @@ func (l *loaded) rights(version string) rights {
 	if l.Config.Path != "" {
 		r.add(status.Config, allowing(config.Permissions())...)
 	}
-	r.add(status.Exporter, slices.Concat(
-		l.scrapeRights(version, false), exporter.BackgroundPermissions(l.Exporter, version))...)
+	r.add(status.Exporter, exporter.Permissions(l.exporterOptions(), version, false)...)
 	if l.Backup.Schedule != "" {
 		r.add(status.Backup, allowing(backup.Permissions())...)
 	}
 	r.add(status.Probe, allowing(probe.Permissions())...)
 	r.words = append(r.words, "+client|setname") // of every connection
 	return r
-}
-
-// scrapeRights are those of the scrape alone.
-func (l *loaded) scrapeRights(version string, sentinel bool) []string {
-	words := allowing(exporter.Permissions(l.exporterOptions(), version, sentinel))
-	if l.Exporter.PingOnConnect {
-		words = append(words, "+ping")
-	}
-	return words
 }
 
 // writeRights prints the rules to give redis-server, and a Sentinel.
@@ -82,7 +72,7 @@ func (l *loaded) writeRights(w io.Writer, version string) {
 		}
 	}
 	if len(l.Exporter.Targets) > 0 {
-		words := append(l.scrapeRights(version, true), "+client|setname")
+		words := append(exporter.Permissions(l.exporterOptions(), version, true), "+client|setname")
 		fmt.Fprintf(w, "\nThe same for a Sentinel among exporter.targets:\n%s\n", rule(user, words))
 	}
 }

@@ -160,19 +160,12 @@ func (a *agent) addConfig() {
 // newExporter comes after everything that has metrics of its own. Without a
 // server it has nothing but those.
 func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *exporter.Exporter {
-	o := a.l.exporterOptions()
-	o.Sources = a.sources
-	return exporter.New(server, rep, o)
-}
-
-// exporterOptions are what the settings say, of which check makes the ACL rule.
-func (l *loaded) exporterOptions() exporter.Options {
 	b := buildVersion()
-	o := exporter.Options{Timeout: l.Redis.Timeout, Version: b.version, Commit: b.revision, Date: b.date}
-	if l.Redis.ConfigCommand == "-" {
+	o := exporter.Options{Timeout: a.l.Redis.Timeout, Sources: a.sources, Version: b.version, Commit: b.revision, Date: b.date}
+	if a.l.Redis.ConfigCommand == "-" {
 		o.ConfigCommand = "-"
 	}
-	return o
+	return exporter.New(server, rep, o)
 }
 
 func (a *agent) addBackup(e *env) error {

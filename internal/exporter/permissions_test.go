@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,63 +13,71 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
-	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func TestPermissionsFollowTheVersionAndTheOptions(t *testing.T) {
-	has := func(o exporter.Options, version, command string) bool {
-		return strings.Contains(" "+strings.Join(exporter.Permissions(o, version, false), " ")+" ", " "+command+" ")
-	}
 	for _, tt := range []struct {
 		o                exporter.Options
 		version, command string
 		want             bool
 	}{
-		{exporter.Options{}, "", "info", true},
-		{exporter.Options{}, "", "latency|histogram", true},
-		{exporter.Options{}, "6.2.14", "latency|histogram", false},
-		{exporter.Options{}, "6.2.14", "config|get", true},
-		{exporter.Options{}, "valkey 9.0.1", "latency|histogram", true},
-		{exporter.Options{}, "", "cluster|info", true},
-		{exporter.Options{ConfigCommand: "-"}, "", "config|get", false},
-		{exporter.Options{Disabled: []string{"slowlog"}}, "", "slowlog|get", false},
-		{exporter.Options{}, "redis 8.2.0", "slowlog|get", true},
+		{exporter.Options{}, "", "+info", true},
+		{exporter.Options{}, "", "+latency|histogram", true},
+		{exporter.Options{}, "6.2.14", "+latency|histogram", false},
+		{exporter.Options{}, "6.2.14", "+config|get", true},
+		{exporter.Options{}, "valkey 9.0.1", "+latency|histogram", true},
+		{exporter.Options{}, "valkey 9.0.1", "+commandlog|len", true},
+		{exporter.Options{}, "valkey 8.0.1", "+commandlog|len", false},
+		{exporter.Options{}, "", "+commandlog|len", false},
+		{exporter.Options{}, "", "+cluster|info", true},
+		{exporter.Options{}, "", "+ping", false},
+		{exporter.Options{Collect: exporter.CollectOptions{Ping: true}}, "", "+ping", true},
+		{exporter.Options{ConfigCommand: "-"}, "", "+config|get", false},
+		{exporter.Options{Disabled: []string{"slowlog"}}, "", "+slowlog|get", false},
+		{exporter.Options{}, "redis 8.2.0", "+slowlog|get", true},
 	} {
-		if got := has(tt.o, tt.version, tt.command); got != tt.want {
+		if got := slices.Contains(exporter.Permissions(tt.o, tt.version, false), tt.command); got != tt.want {
 			t.Errorf("%s on %q: %v, want %v", tt.command, tt.version, got, tt.want)
 		}
 	}
 }
 
-func TestBackgroundPermissions(t *testing.T) {
-	keys := func(text string) []settings.DBKey {
-		k, err := settings.ParseKeys(text)
+func TestPermissionsOfTheBackground(t *testing.T) {
+	keys := func(text string) []exporter.Key {
+		k, err := exporter.ParseKeys(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return k
 	}
+	const value = " +getrange +hlen +llen +memory|usage +pfcount +readonly"
+	type options = exporter.BackgroundOptions
 	for name, tt := range map[string]struct {
-		s       settings.Exporter
+		o       options
 		version string
 		want    string
 	}{
 		"nothing":  {},
-		"globs":    {s: settings.Exporter{Keys: settings.ExporterKeys{Check: keys("user:*,plain")}}, want: "%R~plain %R~user:* +getrange +hlen +info +llen +memory|usage +pfcount +readonly +scan +scard +strlen +type +xlen +zcard"},
-		"literal":  {s: settings.Exporter{Keys: settings.ExporterKeys{Single: keys("db2=a*[b] c\\\\")}}, want: `%R~a\*\[b]?c\\\\ +getrange +hlen +info +llen +memory|usage +pfcount +readonly +scard +select +strlen +type +xlen +zcard`},
-		"6.2":      {s: settings.Exporter{Keys: settings.ExporterKeys{Single: keys("a")}}, version: "6.2.0", want: "~a +getrange +hlen +info +llen +memory|usage +pfcount +readonly +scard +strlen +type +xlen +zcard"},
-		"8.8":      {s: settings.Exporter{Keys: settings.ExporterKeys{Single: keys("a")}}, version: "8.8.0", want: "%R~a +arcount +getrange +hlen +info +llen +memory|usage +pfcount +readonly +scard +strlen +type +xlen +zcard"},
-		"counting": {s: settings.Exporter{Keys: settings.ExporterKeys{Count: keys("*,one")}}, want: "%R~one +exists +info +readonly +scan"},
-		"streams":  {s: settings.Exporter{Streams: settings.ExporterStreams{Single: keys("s"), NoConsumers: true}}, want: "%R~s +info +readonly +type +xinfo|groups +xinfo|stream"},
-		"groups":   {s: settings.Exporter{Keys: settings.ExporterKeys{Groups: []string{"."}, Single: keys("a")}}, want: "%R~* +config|get +getrange +hlen +info +llen +memory|usage +pfcount +readonly +scan +scard +select +strlen +type +xlen +zcard"},
-		"scripts":  {s: settings.Exporter{Scripts: settings.ExporterScripts{Files: []string{"f"}}}, want: "+eval +info"},
-		"clients":  {s: settings.Exporter{Clients: settings.ExporterClients{List: true}}, want: "+client|list +info"},
-		"search":   {s: settings.Exporter{Search: settings.ExporterSearch{On: true}}, version: "8.0.0", want: "+ft._list +ft.info +info"},
+		"globs":    {o: options{Keys: exporter.KeyOptions{Check: keys("user:*,plain")}}, want: "%R~plain %R~user:*" + value + " +scan +scard +strlen +type +xlen +zcard"},
+		"literal":  {o: options{Keys: exporter.KeyOptions{Single: keys(`db2=a*[b] c\\`)}}, want: `%R~a\*\[b]?c\\\\` + value + " +scard +select +strlen +type +xlen +zcard"},
+		"6.2":      {o: options{Keys: exporter.KeyOptions{Single: keys("a")}}, version: "6.2.0", want: "~a" + value + " +scard +strlen +type +xlen +zcard"},
+		"8.8":      {o: options{Keys: exporter.KeyOptions{Single: keys("a")}}, version: "8.8.0", want: "%R~a +arcount" + value + " +scard +strlen +type +xlen +zcard"},
+		"counting": {o: options{Keys: exporter.KeyOptions{Count: keys("*,one")}}, want: "%R~one +exists +readonly +scan"},
+		"streams":  {o: options{Streams: exporter.StreamOptions{Single: keys("s"), NoConsumers: true}}, want: "%R~s +readonly +type +xinfo|groups +xinfo|stream"},
+		"groups":   {o: options{Groups: exporter.GroupOptions{Patterns: []string{"."}}, Keys: exporter.KeyOptions{Count: keys("a")}}, want: "%R~* +exists +memory|usage +readonly +scan +select"},
+		"all":      {o: options{Streams: exporter.StreamOptions{Check: keys("*,a*")}}, want: "%R~* +readonly +scan +type +xinfo|consumers +xinfo|groups +xinfo|stream"},
+		"scripts":  {o: options{Scripts: exporter.ScriptOptions{Files: []string{"f"}}}, want: "+eval"},
+		"clients":  {o: options{Clients: exporter.ClientOptions{Enabled: true}}, want: "+client|list"},
+		"search":   {o: options{Search: exporter.SearchOptions{Enabled: true}}, version: "8.0.0", want: "+ft._list +ft.info"},
 	} {
-		got := strings.Join(exporter.BackgroundPermissions(tt.s, tt.version), " ")
-		if diff := cmp.Diff(tt.want, got); diff != "" {
+		without := exporter.Permissions(exporter.Options{}, tt.version, false)
+		more := slices.DeleteFunc(exporter.Permissions(exporter.Options{Background: tt.o}, tt.version, false), func(w string) bool { return slices.Contains(without, w) })
+		if diff := cmp.Diff(tt.want, strings.Join(more, " ")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if got := exporter.Permissions(exporter.Options{Background: tt.o}, tt.version, true); strings.Contains(strings.Join(got, " "), "~") {
+			t.Errorf("%s: a Sentinel has no keys: %v", name, got)
 		}
 	}
 }
@@ -83,12 +92,9 @@ func TestSentinelPermissions(t *testing.T) {
 	}
 	srv := testenv.StartRedisIn(t, dir, conf, "--sentinel")
 	rule := []string{"ACL", "SETUSER", "sidecar", "reset", "on", ">hush", "+client|setname"}
-	for _, c := range exporter.Permissions(exporter.Options{}, "7.0.15", true) {
-		rule = append(rule, "+"+c)
-	}
-	srv.Do(t, rule...)
+	srv.Do(t, append(rule, exporter.Permissions(exporter.Options{Collect: exporter.CollectOptions{ConfigValues: true, SentinelPeers: true}}, "7.0.15", true)...)...)
 	c := newClient(t, redis.Options{Addr: srv.Addr, Name: "x", Credentials: func() (string, string, error) { return "sidecar", "hush", nil }})
-	e, _ := newExporter(t, c, exporter.Options{})
+	e, _ := newExporter(t, c, exporter.Options{Collect: exporter.CollectOptions{ConfigValues: true, SentinelPeers: true}})
 	for range 100 {
 		if got := scrape(t, e); got["redis_up"] != "1" {
 			t.Fatalf("redis_up is %q", got["redis_up"])

@@ -43,7 +43,7 @@ func newCommandlog(c *catalog) *commandlog {
 func (c *commandlog) name() string { return "commandlog" }
 
 func (c *commandlog) ask(server traits) []command {
-	if server.sentinel || !server.valkey(8, 1) {
+	if server.sentinel || !server.hasCommandlog() {
 		return nil
 	}
 	var out []command
@@ -63,7 +63,7 @@ func (c *commandlog) collect(r *reading, replies []any, out *sink) error {
 			return odd("COMMANDLOG LEN", n)
 		}
 	}
-	if !r.server.valkey(8, 1) {
+	if !r.server.hasCommandlog() {
 		return nil
 	}
 	for parameter, f := range c.settings {

@@ -59,7 +59,7 @@ func (c *config) ask(server traits) []command {
 	if c.files {
 		parameters = append(parameters, fileParameters(server)...)
 	}
-	if server.valkey(8, 1) {
+	if server.hasCommandlog() {
 		parameters = append(parameters, commandlogParameters()...)
 	}
 	if server.since(7, 0) {

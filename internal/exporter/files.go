@@ -198,7 +198,7 @@ func aofSize(p place) float64 {
 	if err != nil {
 		return -1
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()  // nothing was written
 	entries, _ := d.ReadDir(aofLimit) // what was read before an error counts
 	sum := -1.0
 	for _, e := range entries {

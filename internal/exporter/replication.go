@@ -163,9 +163,8 @@ func (c *replication) slave(line string, primary int64, out *sink) {
 	}
 	c.number(c.slaveOffset, offset, out, ip, port, state)
 	c.number(c.slaveLag, lag, out, ip, port, state)
-	// 0 is of a replica that has not confirmed anything yet, unless there was
-	// nothing to confirm.
-	if n, err := strconv.ParseInt(offset, 10, 64); err == nil && primary >= 0 && (n > 0 || n == primary) {
+	// A replica that still gets the data set has confirmed nothing: 0.
+	if n, err := strconv.ParseInt(offset, 10, 64); err == nil && primary >= 0 && (n > 0 || state == "online") {
 		out.set(c.slaveLagBytes, float64(max(primary-n, 0)), ip, port, state)
 	}
 }

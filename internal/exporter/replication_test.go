@@ -35,8 +35,9 @@ func TestReplicationLag(t *testing.T) {
 	go func() { _, err := c.Do(t.Context(), "DEBUG", "SLEEP", "2"); busy <- err }()
 	primary.Do(t, "SET", "key", string(make([]byte, 10000)))
 	testenv.Eventually(t, 5*time.Second, func() error {
-		if v := number(t, scrape(t, onPrimary)["redis_connected_slave_lag_bytes"+slave]); v < 10000 {
-			return fmt.Errorf("a lag of %v bytes", v)
+		got := scrape(t, onPrimary)["redis_connected_slave_lag_bytes"+slave]
+		if v, err := strconv.ParseFloat(got, 64); err != nil || v < 10000 {
+			return fmt.Errorf("a lag of %q bytes", got)
 		}
 		return nil
 	})

@@ -108,13 +108,16 @@ func versionOf(s string) (major, minor int) {
 }
 
 // since tells whether the server is compatible with that version of Redis.
-func (t traits) since(major, minor int) bool {
-	return t.major > major || t.major == major && t.minor >= minor
+func (t traits) since(major, minor int) bool { return notBefore(t.major, t.minor, major, minor) }
+
+// hasCommandlog tells whether the server knows COMMANDLOG, which Valkey has
+// since 8.1 and Redis not.
+func (t traits) hasCommandlog() bool {
+	return t.kind == kindValkey && notBefore(t.ownMajor, t.ownMinor, 8, 1)
 }
 
-// valkey tells whether the server is Valkey of that version or later.
-func (t traits) valkey(major, minor int) bool {
-	return t.kind == kindValkey && (t.ownMajor > major || t.ownMajor == major && t.ownMinor >= minor)
+func notBefore(major, minor, wantMajor, wantMinor int) bool {
+	return major > wantMajor || major == wantMajor && minor >= wantMinor
 }
 
 func (t traits) String() string {

@@ -39,8 +39,8 @@ func TestTraits(t *testing.T) {
 			if got.String() != c.want || got.kind != c.kind {
 				t.Errorf("%q of kind %q, want %q", got, got.kind, c.want)
 			}
-			if got.since(6, 2) != c.since62 || got.since(7, 0) != c.since70 || got.valkey(8, 1) != c.v81 {
-				t.Errorf("since 6.2 %v, since 7.0 %v, valkey 8.1 %v", got.since(6, 2), got.since(7, 0), got.valkey(8, 1))
+			if got.since(6, 2) != c.since62 || got.since(7, 0) != c.since70 || got.hasCommandlog() != c.v81 {
+				t.Errorf("since 6.2 %v, since 7.0 %v, valkey 8.1 %v", got.since(6, 2), got.since(7, 0), got.hasCommandlog())
 			}
 			if got.sentinel != c.sentinel || got.cluster != c.cluster || got.manyLinks != c.big {
 				t.Errorf("sentinel %v, cluster %v, many links %v", got.sentinel, got.cluster, got.manyLinks)

@@ -82,6 +82,8 @@ type Exporter struct {
 
 	plan   *plan           // nil: the server is not known; used by the running collection
 	broken map[string]bool // collectors that panicked the last time; likewise
+
+	plainInfo bool // the server knows INFO without ALL only; likewise
 }
 
 // New returns an exporter of server. It tells report after each collection how

@@ -1,10 +1,12 @@
 package exporter_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 // Servers and modules that are not at hand, by what they are known to answer.
@@ -89,4 +91,22 @@ func TestNewerFields(t *testing.T) {
 		"redis_aof_rewrites_total": "3", "redis_aof_rewrites_consecutive_failures": "1",
 		`redis_db_keys_with_expiring_items{db="db0"}`: "3", `redis_db_keys_with_expiring_items{db="db1"}`: "4", `redis_db_keys_cached{db="db0"}`: "absent",
 	})
+}
+
+// A server or proxy that knows INFO without a section only.
+func TestPlainInfo(t *testing.T) {
+	for name, all := range map[string]any{"refused": status.WithReason(status.ReasonRedis, errors.New("ERR syntax error")), "empty": "\r\n"} {
+		s := &replay{replies: map[string]any{"INFO ALL": all, "INFO": "redis_version:7.0.0\r\nuptime_in_seconds:5\r\n"}}
+		e, _ := newExporter(t, s, exporter.Options{})
+		for i, trips := range []int{3, 1, 1} {
+			expect(t, scrape(t, e), map[string]string{"redis_up": "1", "redis_uptime_in_seconds": "5"})
+			if _, n := s.took(); n != trips {
+				t.Errorf("%s: %d round trips in scrape %d", name, n, i)
+			}
+		}
+		s.replies["INFO"] = "\r\n"
+		if reason := downReason(t, scrape(t, e)); reason != string(status.ReasonProtocol) {
+			t.Errorf("%s: down because of %q", name, reason)
+		}
+	}
 }

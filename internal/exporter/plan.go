@@ -2,6 +2,7 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -107,9 +108,12 @@ func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
 	if e.plan != nil && e.plan.doubtful {
 		e.plan = nil
 	}
+	if e.plan == nil {
+		e.plainInfo = false
+	}
 	now := time.Now()
 	var asked []int
-	commands := [][]string{{"INFO", "ALL"}}
+	commands := [][]string{e.infoCommand()}
 	if e.plan != nil {
 		var more [][]string
 		asked, more = e.plan.due(now)
@@ -120,6 +124,13 @@ func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
 		return nil, err
 	}
 	in, err := infoOf(replies[0])
+	if err != nil && !e.plainInfo && needsPlainInfo(err) {
+		e.plainInfo = true
+		var plain []any
+		if plain, err = e.pipeline(ctx, [][]string{e.infoCommand()}); err == nil {
+			in, err = infoOf(plain[0])
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +147,24 @@ func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
 	e.follow(ctx, r)
 	return r, nil
 }
+
+// infoCommand is how the server is asked for everything it says of itself.
+func (e *Exporter) infoCommand() []string {
+	if e.plainInfo {
+		return []string{"INFO"}
+	}
+	return []string{"INFO", "ALL"}
+}
+
+// needsPlainInfo tells whether a server that answered INFO ALL so may know INFO
+// without a section: some proxies and servers akin to Redis do only that.
+func needsPlainInfo(err error) bool {
+	reason := status.ReasonOf(err)
+	return reason == status.ReasonRedis || errors.Is(err, errNoField)
+}
+
+// errNoField is what infoOf says of an empty reply.
+var errNoField = errors.New("no field in the reply")
 
 // pipeline sends commands. When the connection breaks, the plan is forgotten:
 // who answers next may be another server, or know another user.
@@ -162,7 +191,7 @@ func infoOf(reply any) (info.Info, error) {
 		if in := info.Parse(reply); in.Len() > 0 {
 			return in, nil
 		}
-		return info.Info{}, status.WithReason(status.ReasonProtocol, fmt.Errorf("INFO ALL: no field in a reply of %d bytes", len(reply)))
+		return info.Info{}, status.WithReason(status.ReasonProtocol, fmt.Errorf("INFO: %w of %d bytes", errNoField, len(reply)))
 	}
-	return info.Info{}, odd("INFO ALL", reply)
+	return info.Info{}, odd("INFO", reply)
 }

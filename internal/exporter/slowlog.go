@@ -144,8 +144,10 @@ func (c *slowlog) collect(r *reading, replies []any, out *sink) error {
 	out.set(c.lastDuration, float64(last.usec)/1e6)
 
 	err := c.count(r, list)
+	var buckets []bucket
 	for name, cmd := range c.seen {
-		out.histogram(c.durations, cmd.total, cmd.sum, cmd.cumulated(c.edges), name)
+		buckets = cmd.cumulated(buckets[:0], c.edges)
+		out.histogram(c.durations, cmd.total, cmd.sum, buckets, name)
 	}
 	out.set(c.missed, c.misses)
 	return err
@@ -247,15 +249,14 @@ func (r *reading) knows(cmd string) bool {
 	return ok
 }
 
-// cumulated returns the buckets.
-func (s *slowCommand) cumulated(edges []float64) []bucket {
-	out := make([]bucket, len(edges))
+// cumulated appends the buckets to dst.
+func (s *slowCommand) cumulated(dst []bucket, edges []float64) []bucket {
 	sum := uint64(0)
 	for i, edge := range edges {
 		sum += s.counts[i]
-		out[i] = bucket{edge, sum}
+		dst = append(dst, bucket{edge, sum})
 	}
-	return out
+	return dst
 }
 
 // entryOf reads number, Unix time, microseconds, arguments and, since Redis 4.0,

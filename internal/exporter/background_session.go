@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,8 @@ type session struct {
 	rate   int // keys per second, 0 for no limit
 	batch  int // COUNT of SCAN
 
-	strayed   bool // the connection may be on another database than 0
+	strayed   bool            // the connection may be on another database than 0
+	tried     map[string]bool // names of commands that were sent
 	refused   map[string]refusal
 	outcomes  map[string]status.Reason
 	notBefore time.Time     // when the server may be asked again
@@ -60,7 +62,7 @@ type target struct {
 func newSession(opts BackgroundOptions) *session {
 	return &session{
 		server: opts.Server, rate: opts.ScanRate, batch: opts.BatchSize,
-		refused: make(map[string]refusal), outcomes: make(map[string]status.Reason),
+		tried: make(map[string]bool), refused: make(map[string]refusal), outcomes: make(map[string]status.Reason),
 	}
 }
 
@@ -114,72 +116,97 @@ func (s *session) begin(ctx context.Context) error {
 // maxDatabases bounds a number of databases that the server names.
 const maxDatabases = 1 << 16
 
-// do sends commands, in one write, to be executed in a database, and returns
-// their replies in order; one is an error where the server answered with one,
-// or was not asked because it refused that lately. Every pipeline chooses its
-// database itself and goes back to 0, since a connection that breaks is
-// replaced by one that is on 0. The second result is not nil when there are no
+// do sends commands to be executed in a database and returns their replies in
+// order; one is an error where the server answered with one, or was not asked
+// because it refused that lately. The second result is not nil when there are no
 // replies at all.
+//
+// Of a command that this connection has not yet sent one goes ahead, so that a
+// refusal does not come a hundred times.
 func (s *session) do(ctx context.Context, db int, commands ...command) ([]any, error) {
-	replies := make([]any, len(commands))
+	var first, rest []int
 	now := time.Now()
-	var asked []int
-	var before, send [][]string
+	replies := make([]any, len(commands))
+	for i, c := range commands {
+		switch tried := s.tried[c.name]; {
+		case tried:
+			rest = append(rest, i)
+		case slices.ContainsFunc(first, func(j int) bool { return commands[j].name == c.name }):
+			rest = append(rest, i)
+		default:
+			first = append(first, i)
+		}
+	}
+	for _, some := range [][]int{first, rest} {
+		asked := some[:0]
+		for _, i := range some {
+			if err := s.remembered(commands[i], now); err != nil {
+				replies[i] = err
+				continue
+			}
+			asked = append(asked, i)
+		}
+		if err := s.ask(ctx, db, commands, asked, replies); err != nil {
+			return nil, err
+		}
+	}
+	return replies, nil
+}
+
+// ask sends some of the commands in one write and notes their replies. Every
+// write chooses its database itself and goes back to 0, since a connection that
+// breaks is replaced by one that is on 0.
+func (s *session) ask(ctx context.Context, db int, commands []command, asked []int, replies []any) error {
+	if len(asked) == 0 {
+		return nil
+	}
 	var prologue []command
 	if db != 0 || s.strayed {
-		n := strconv.Itoa(db)
-		prologue = append(prologue, command{"select", []string{"SELECT", n}})
+		prologue = append(prologue, command{"select", []string{"SELECT", strconv.Itoa(db)}})
 	}
 	if s.target.cluster && s.target.replica {
 		// Without it a replica sends everyone who asks for a key to its master.
 		prologue = append(prologue, command{"readonly", []string{"READONLY"}})
 	}
+	send := make([][]string, 0, len(prologue)+len(asked)+1)
 	for _, c := range prologue {
-		if err := s.remembered(c, now); err != nil {
-			return nil, err
+		if err := s.remembered(c, time.Now()); err != nil {
+			return err
 		}
-		before = append(before, c.args)
-	}
-	for i, c := range commands {
-		if err := s.remembered(c, now); err != nil {
-			replies[i] = err
-			continue
-		}
-		asked = append(asked, i)
 		send = append(send, c.args)
 	}
-	if len(send) == 0 {
-		return replies, nil
+	for _, i := range asked {
+		send = append(send, commands[i].args)
 	}
-	send = append(before, send...)
 	if db != 0 {
 		send = append(send, []string{"SELECT", "0"})
 	}
 	got, err := s.pipeline(ctx, send)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if db != 0 {
 		s.strayed = got[len(got)-1] != "OK"
 	}
-	now = time.Now()
+	now := time.Now()
 	for i, c := range prologue {
 		if err, failed := got[i].(error); failed {
 			// What came after it may be of another database.
 			s.remember(c, err, now)
-			return nil, err
+			return err
 		}
 	}
 	if db == 0 {
 		s.strayed = false
 	}
-	for i, n := range asked {
-		replies[n] = got[len(prologue)+i]
-		if err, failed := replies[n].(error); failed {
-			s.remember(commands[n], err, now)
+	for j, i := range asked {
+		replies[i] = got[len(prologue)+j]
+		s.tried[commands[i].name] = true
+		if err, failed := replies[i].(error); failed {
+			s.remember(commands[i], err, now)
 		}
 	}
-	return replies, nil
+	return nil
 }
 
 // pipeline sends commands when the pause after the last ones is over.
@@ -197,6 +224,7 @@ func (s *session) pipeline(ctx context.Context, commands [][]string) ([]any, err
 	if err != nil {
 		// Who answers next may be another server, or know another user.
 		clear(s.refused)
+		clear(s.tried)
 		s.strayed = false
 		return nil, err
 	}
@@ -233,6 +261,9 @@ func (s *session) remember(c command, err error, now time.Time) {
 		clear(s.refused)
 	}
 	s.refused[key] = refusal{err, now.Add(refusalExpiry)}
+	if key == c.name {
+		delete(s.tried, c.name) // when it is asked again, one goes ahead
+	}
 }
 
 // line is the whole command.

@@ -44,6 +44,9 @@ const (
 
 	clientShards
 	clientWatched
+	clientReadEvents
+	clientPipelineCommands
+	clientPipelineBatches
 
 	numClientFields
 )
@@ -71,8 +74,16 @@ func newClients(c *catalog, opts BackgroundOptions) *clients {
 		clientOutputList:    {"output_list_length", "Replies in the list behind a client's output buffer."},
 		clientShards:        {"shard_channel_subscriptions_count", "Shard channels that a client has subscribed to (since Redis 7.0)."},
 		clientWatched:       {"shard_channel_watched_keys", "Keys that a client watches for a transaction (since Redis 7.4)."},
+
+		clientReadEvents:       {"read_events_total", "Times that input of a client was read (since Redis 8.8)."},
+		clientPipelineCommands: {"pipeline_commands_total", "Commands found in the input of a client (since Redis 8.8)."},
+		clientPipelineBatches:  {"pipeline_batches_total", "Readings of a client's input that found a command (since Redis 8.8)."},
 	} {
-		f := c.add(typeGauge, "connected_client_"+row.name, "CLIENT LIST", row.help, "id", "name")
+		kind := typeGauge
+		if strings.HasSuffix(row.name, "_total") {
+			kind = typeCounter
+		}
+		f := c.add(kind, "connected_client_"+row.name, "CLIENT LIST", row.help, "id", "name")
 		f.limit = opts.Clients.Max
 		l.fields[field] = f
 	}
@@ -117,7 +128,7 @@ func (c *clients) show(list string, now int64, out *recorder) {
 			continue
 		}
 		if out.full(c.info) {
-			out.dropped += uint64(len(c.fields)) + 1
+			out.dropped += l.series()
 			continue
 		}
 		if c.opts.Port {
@@ -158,7 +169,9 @@ type client struct {
 // came before: the path of a unix socket may have spaces.
 func (c *client) parse(line string) bool {
 	*c = client{}
-	c.numbers[clientShards], c.numbers[clientWatched] = -1, -1
+	for field := clientShards; field < numClientFields; field++ {
+		c.numbers[field] = -1
+	}
 	line = strings.TrimSuffix(line, "\r")
 	address := ""
 	for line != "" {
@@ -244,7 +257,24 @@ func (c *client) take(key, value string, address *string) {
 		number(clientOutputMemory)
 	case "tot-mem":
 		number(clientMemory)
+	case "read-events":
+		number(clientReadEvents)
+	case "avg-pipeline-len-sum":
+		number(clientPipelineCommands)
+	case "avg-pipeline-len-cnt":
+		number(clientPipelineBatches)
 	}
+}
+
+// series is how many series the client has.
+func (c *client) series() uint64 {
+	n := uint64(1)
+	for _, v := range c.numbers {
+		if v >= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // hostPort divides an address at its last colon: an IPv6 address, which Redis

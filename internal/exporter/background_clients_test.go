@@ -129,5 +129,5 @@ func TestTooManyClients(t *testing.T) {
 			t.Errorf("%s of %d clients", metric, n)
 		}
 	}
-	expect(t, got, map[string]string{about("dropped_series_total", "clients"): "6500"})
+	expect(t, got, map[string]string{about("dropped_series_total", "clients"): "6000"})
 }

@@ -14,17 +14,25 @@ import (
 func TestClientLine(t *testing.T) {
 	long := "id=40253233 addr=[fd40:1481:21::1]:44426 fd=19 name= age=782 idle=3 flags=N db=2 sub=896 psub=18 ssub=17 watch=3 multi=-1 qbuf=26 " +
 		"qbuf-free=32742 argv-mem=10 obl=1 oll=555 omem=4 tot-mem=61466 ow=0 owmem=0 events=r cmd=client|list user=default lib-name=redis-py lib-ver=5.0.1"
-	numbers := func(n ...int64) (out [numClientFields]int64) { copy(out[:], n); return out }
+	numbers := func(n ...int64) (out [numClientFields]int64) {
+		for i := range out {
+			out[i] = -1
+		}
+		copy(out[:], n)
+		return out
+	}
 	for line, want := range map[string]client{
 		long: {id: "40253233", host: "fd40:1481:21::1", port: "44426", user: "default", flags: "N", db: "2", age: 782, idle: 3,
 			numbers: numbers(4, 61466, 0, 0, 896, 18, 26, 32742, 1, 555, 17, 3)},
 		// Before 7.0.3; an IPv6 address without brackets, as some servers have it.
 		"id=1 addr=fd40:1481:21:dbe0:7021:300:a03:1a06:44426 age=1\r": {id: "1", host: "fd40:1481:21:dbe0:7021:300:a03:1a06", port: "44426", age: 1,
-			numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1)},
+			numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)},
 		"id=2 addr=/run/a b/c d/redis.sock:0 laddr=/run/a b/c d/redis.sock:0 fd=8 name=a=b=c flags=U user=x": {id: "2",
 			host: "/run/a b/c d/redis.sock", port: "0", name: "a=b=c", flags: "U", user: "x",
-			numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1)},
-		"id=3 addr=:0 name=unbound resp=3": {id: "3", port: "0", name: "unbound", resp: "3", numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1)},
+			numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)},
+		"id=4 addr=10.0.0.1:5 watch=2 read-events=91 avg-pipeline-len-sum=90 avg-pipeline-len-cnt=72 cmd=get": {id: "4", host: "10.0.0.1", port: "5",
+			numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 2, 91, 90, 72)},
+		"id=3 addr=:0 name=unbound resp=3": {id: "3", port: "0", name: "unbound", resp: "3", numbers: numbers(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)},
 	} {
 		var got client
 		if !got.parse(line) {

@@ -55,8 +55,19 @@ func newStreamFamilies(c *catalog) streamFamilies {
 		{name: "first-entry", id: true, family: add("stream_first_entry_id", "Time in the id of the first entry, in Unix milliseconds; 0 when the stream is empty.")},
 		{name: "last-entry", id: true, family: add("stream_last_entry_id", "Time in the id of the last entry, in Unix milliseconds; 0 when the stream is empty.")},
 	}
-	f.stream = append(f.stream, streamField{name: "entries-added", family: c.add(typeCounter, "stream_entries_added_total", source,
-		"Entries added to a stream since it was made (since Redis 7.0).", labels...)})
+	count := func(metric, help string) *family {
+		return c.add(typeCounter, metric, source, help, labels...)
+	}
+	f.stream = append(f.stream,
+		streamField{name: "entries-added", family: count("stream_entries_added_total", "Entries added to a stream since it was made (since Redis 7.0).")},
+		// Entries added with an id of the producer's own, so that none comes twice.
+		streamField{name: "idmp-duration", family: add("stream_idmp_duration_seconds", "Seconds for which a stream remembers a producer's id (since Redis 8.6).")},
+		streamField{name: "idmp-maxsize", family: add("stream_idmp_max_size", "Ids of one producer that a stream remembers at most (since Redis 8.6).")},
+		streamField{name: "pids-tracked", family: add("stream_idmp_producer_ids_tracked", "Producers of which a stream remembers ids (since Redis 8.6).")},
+		streamField{name: "iids-tracked", family: add("stream_idmp_idempotent_ids_tracked", "Producers' ids that a stream remembers (since Redis 8.6).")},
+		streamField{name: "iids-added", family: count("stream_idmp_entries_added_total", "Entries added to a stream with a producer's id (since Redis 8.6).")},
+		streamField{name: "iids-duplicates", family: count("stream_idmp_duplicates_total", "Entries that were refused because a stream had their producer's id already (since Redis 8.6).")},
+	)
 
 	labels, source = []string{"db", "group", "stream"}, "XINFO GROUPS"
 	f.group = []streamField{

@@ -187,3 +187,31 @@ func TestParseKeyGroups(t *testing.T) {
 		}
 	}
 }
+
+// What XINFO STREAM says of a stream whose producers give ids of their own.
+func TestIdempotentStream(t *testing.T) {
+	keys, err := exporter.ParseKeys("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &replay{info: "redis_version:8.6.0\r\n", replies: map[string]any{
+		"INFO server": "redis_version:8.6.0\r\n", "INFO replication": "role:master\r\n",
+		"INFO keyspace": "# Keyspace\r\ndb0:keys=1,expires=0\r\n", "SELECT 0": "OK", "TYPE orders": "stream",
+		"XINFO STREAM orders": []any{"length", int64(4), "idmp-duration", int64(60), "idmp-maxsize", int64(100), "pids-tracked", int64(3),
+			"iids-tracked", int64(7), "iids-added", int64(11), "iids-duplicates", int64(2)},
+		"XINFO GROUPS orders": []any{},
+	}}
+	e, _ := newExporter(t, server, exporter.Options{Background: exporter.BackgroundOptions{
+		Server: server, Interval: time.Hour, Streams: exporter.StreamOptions{Check: keys},
+	}})
+	runBackground(t, e)
+	testenv.Eventually(t, 10*time.Second, func() error { return has(about("runs_total", "streams"), "1")(scrape(t, e)) })
+	want := map[string]string{}
+	for metric, value := range map[string]string{
+		"length": "4", "idmp_duration_seconds": "60", "idmp_max_size": "100", "idmp_producer_ids_tracked": "3",
+		"idmp_idempotent_ids_tracked": "7", "idmp_entries_added_total": "11", "idmp_duplicates_total": "2", "groups": "absent",
+	} {
+		want["redis_stream_"+metric+`{db="db0",stream="orders"}`] = value
+	}
+	expect(t, scrape(t, e), want)
+}

@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-
 	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/test/internal/rig"
 )
 
 const scrapes = 1000
@@ -24,24 +23,24 @@ func measure(ctx context.Context, binary string, rdb int64, out io.Writer) (figu
 	}
 	figures = append(figures, figure{"binary", st.Size(), 20 * mb, mb, "static, stripped"})
 
-	s, err := startServers(ctx, binary)
+	s, err := rig.Start(ctx, rig.Options{Binary: binary, Config: "rdbcompression no\nmaxmemory 8gb\n", Schedule: "@every 1m"})
 	if err != nil {
 		return nil, err
 	}
-	defer s.stop()
-	if err := s.fill(ctx, 10*mib); err != nil {
+	defer s.Stop()
+	if err := s.Fill(ctx, 10*mib); err != nil {
 		return nil, err
 	}
-	agent, err := s.startAgent(ctx)
+	agent, err := s.StartAgent(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	step("idle for 20 s: all jobs on, 10 MiB of data")
-	if err := wait(ctx, 20*time.Second); err != nil {
+	if err := rig.Wait(ctx, 20*time.Second); err != nil {
 		return nil, err
 	}
-	rss, err := agent.memory("VmRSS")
+	rss, err := agent.Memory("VmRSS")
 	if err != nil {
 		return nil, err
 	}
@@ -49,29 +48,29 @@ func measure(ctx context.Context, binary string, rdb int64, out io.Writer) (figu
 
 	step("%d scrapes", scrapes)
 	start := time.Now()
-	size, err := s.scrape(ctx, scrapes)
+	size, err := scrape(ctx, s.AgentURL, scrapes)
 	if err != nil {
 		return nil, err
 	}
-	note := fmt.Sprintf("%d bytes each, %.1f ms each", size, time.Since(start).Seconds()*1000/scrapes)
-	if rss, err = agent.memory("VmRSS"); err != nil {
+	note := fmt.Sprintf("%d bytes of gzip and %.1f ms each", size, time.Since(start).Seconds()*1000/scrapes)
+	if rss, err = agent.Memory("VmRSS"); err != nil {
 		return nil, err
 	}
 	figures = append(figures, figure{fmt.Sprintf("resident, after %d scrapes", scrapes), rss, 20 * mib, mib, note})
 
 	step("writing %d MiB of data that does not compress", rdb/mib)
-	if err := s.fill(ctx, rdb); err != nil {
+	if err := s.Fill(ctx, rdb); err != nil {
 		return nil, err
 	}
 	step("waiting for the scheduled backup")
-	if err := agent.resetPeak(); err != nil {
+	if err := agent.ResetPeak(); err != nil {
 		return nil, err
 	}
-	made, err := s.waitSnapshot(ctx, rdb)
+	made, err := waitSnapshot(ctx, s, agent, rdb)
 	if err != nil {
 		return nil, err
 	}
-	peak, err := agent.memory("VmHWM")
+	peak, err := agent.Memory("VmHWM")
 	if err != nil {
 		return nil, err
 	}
@@ -79,18 +78,18 @@ func measure(ctx context.Context, binary string, rdb int64, out io.Writer) (figu
 	figures = append(figures, figure{"peak of the agent, backing up", peak, 64 * mib, mib, note})
 
 	step("backup now")
-	took, peak, err := s.command(ctx, "backup", "now")
+	took, peak, err := s.Command(ctx, "backup", "now")
 	if err != nil {
 		return nil, err
 	}
 	figures = append(figures, figure{"peak of backup now", peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())})
 
 	step("restore")
-	dir, err := os.MkdirTemp(s.dir, "restored-")
+	dir, err := os.MkdirTemp(s.Dir, "restored-")
 	if err != nil {
 		return nil, err
 	}
-	if took, peak, err = s.command(ctx, "restore", "--restore.dir", dir); err != nil {
+	if took, peak, err = s.Command(ctx, "restore", "--restore.dir", dir); err != nil {
 		return nil, err
 	}
 	if st, err = os.Stat(filepath.Join(dir, "dump.rdb")); err != nil {
@@ -102,27 +101,15 @@ func measure(ctx context.Context, binary string, rdb int64, out io.Writer) (figu
 	return append(figures, figure{"peak of restore", peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())}), nil
 }
 
-// scrape reads /metrics n times and returns the size of one answer.
-func (s *servers) scrape(ctx context.Context, n int) (int64, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	var size int64
+// scrape reads /metrics n times, as Prometheus does, and returns the size of one
+// answer.
+func scrape(ctx context.Context, url string, n int) (size int64, err error) {
+	r := rig.NewScraper(url + "/metrics")
+	r.Gzip = true
+	defer r.Close()
 	for range n {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.agentURL+"/metrics", nil)
-		if err != nil {
+		if _, size, err = r.Scrape(ctx); err != nil {
 			return 0, err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return 0, err
-		}
-		size, err = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-		if err != nil {
-			return 0, err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return 0, errors.New("scrape: " + resp.Status)
 		}
 	}
 	return size, nil
@@ -139,11 +126,11 @@ type manifest struct {
 }
 
 // waitSnapshot waits for the manifest of a snapshot of at least size bytes.
-func (s *servers) waitSnapshot(ctx context.Context, size int64) (manifest, error) {
+func waitSnapshot(ctx context.Context, s *rig.Servers, agent *rig.Child, size int64) (manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	for {
-		files, err := filepath.Glob(filepath.Join(s.bucket, "*", "*", "snapshots", "*", "manifest.json"))
+		files, err := filepath.Glob(filepath.Join(s.Bucket, "*", "*", "snapshots", "*", "manifest.json"))
 		if err != nil {
 			return manifest{}, err
 		}
@@ -160,20 +147,8 @@ func (s *servers) waitSnapshot(ctx context.Context, size int64) (manifest, error
 				return m, nil
 			}
 		}
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
-			return manifest{}, fmt.Errorf("no snapshot of %d bytes: %w\n%s", size, err, s.agentLog())
+		if err := rig.Wait(ctx, 100*time.Millisecond); err != nil {
+			return manifest{}, fmt.Errorf("no snapshot of %d bytes: %w\n%s", size, err, agent.Log())
 		}
-	}
-}
-
-// wait waits for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -10,7 +10,7 @@ FUZZTIME ?= 1m
 COUNT    ?= 5
 
 # The race detector needs a C compiler; the servers come from Debian.
-SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools zstd:zstd
+SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools zstd:zstd promtool:prometheus
 COMPILER := cc:gcc cc:libc6-dev
 
 .DEFAULT_GOAL := help

@@ -224,38 +224,49 @@ func (l *loaded) clientNamed(name string) *redis.Client {
 }
 
 func (l *loaded) redisOptions(name string) redis.Options {
-	a, err := redis.ParseAddress(l.Redis.Addr)
-	if err != nil {
-		panic("redis.addr was checked: " + err.Error())
-	}
-	o := redis.Options{Network: a.Network, Addr: a.Addr, Timeout: l.Redis.Timeout, Name: name}
+	o, user, password := l.optionsFor(l.Redis.Addr, name)
 	if c := l.Redis.ConfigCommand; c != "" && c != "-" {
 		o.Rename = map[string]string{"CONFIG": c}
 	}
-	user := l.Redis.User
-	if user == "" {
-		user = a.User
+	if l.Redis.User != "" {
+		user = l.Redis.User
 	}
 	switch {
 	case l.Redis.Password != "":
 		o.Credentials = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil }
 	case l.Redis.PasswordFile != "":
-		o.Credentials = func() (string, string, error) {
-			password, err := redis.PasswordFromFile(l.Redis.PasswordFile, l.Redis.Addr, user)
-			if err != nil {
-				return "", "", redis.CredentialsError(err)
-			}
-			return user, password, nil
-		}
-	case user != "" || a.Password != "":
-		o.Credentials = func() (string, string, error) { return user, a.Password, nil }
+		o.Credentials = fromFile(l.Redis.PasswordFile, l.Redis.Addr, user)
+	case user != "" || password != "":
+		o.Credentials = func() (string, string, error) { return user, password, nil }
 	}
+	return o
+}
+
+// optionsFor are the options of any server, without credentials: those that its
+// address holds are returned besides.
+func (l *loaded) optionsFor(addr, name string) (o redis.Options, user, password string) {
+	a, err := redis.ParseAddress(addr)
+	if err != nil {
+		panic("the address was checked: " + err.Error())
+	}
+	o = redis.Options{Network: a.Network, Addr: a.Addr, Timeout: l.Redis.Timeout, Name: name}
 	if a.TLS {
 		t := l.Redis.TLS
 		files := redis.TLSFiles{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
 		o.TLS = func() (*tls.Config, error) { return files.Config() }
 	}
-	return o
+	return o, a.User, a.Password
+}
+
+// fromFile reads the password of a user at every new connection.
+func fromFile(path, addr, user string) func() (string, string, error) {
+	return func() (string, string, error) {
+		password, err := redis.PasswordFromFile(path, addr, user)
+		if err != nil {
+			return "", "", redis.CredentialsError(err)
+		}
+		return user, password, nil
+	}
 }
 
 // openStore opens the snapshot store; it does not connect.

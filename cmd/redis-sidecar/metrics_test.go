@@ -24,7 +24,7 @@ func TestMetricsAreThereFromTheStartAndDocumented(t *testing.T) {
 	}
 	e := &env{stdout: io.Discard, stderr: io.Discard}
 	l, err := load(e, []string{"--redis.addr=127.0.0.1:1", "--web.listen-address=127.0.0.1:0", "--config.path=" + conf,
-		"--backup.store=file://" + t.TempDir(), "--backup.schedule=@daily"}, nil)
+		"--backup.store=file://" + t.TempDir(), "--backup.schedule=@daily", "--exporter.check-single-keys=a"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/announce"
@@ -69,7 +71,10 @@ func newAgent(e *env, l *loaded) (*agent, error) {
 	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New()}
 	a.sources = append(a.sources, status.NewMetrics(a.board), a.process, newBuildInfo())
 
-	routes := web.Routes{MetricsPath: l.Web.TelemetryPath, Probes: map[string]http.Handler{}, Status: a.status}
+	routes := web.Routes{
+		MetricsPath: l.Web.TelemetryPath, Probes: map[string]http.Handler{}, Status: a.status,
+		Pages: map[string]http.Handler{}, Actions: map[string]http.Handler{"/-/reload": http.HandlerFunc(a.reload)},
+	}
 	if l.Redis.Addr == "" {
 		a.withoutServer(&routes)
 	} else if err := a.withServer(e, &routes); err != nil {
@@ -95,7 +100,13 @@ func (a *agent) withServer(e *env, routes *web.Routes) error {
 		return err
 	}
 	probes := a.addProbes(announced)
-	routes.Metrics = exporter.NewHandler(a.newExporter(rep, a.client("exporter")), nil)
+	client := a.exporterClient(a.l.redisOptions("redis-sidecar:exporter"), scrapeReplyLimit)
+	export := a.newExporter(rep, client)
+	main := exporter.NewHandler(export, a.goMetrics())
+	routes.Metrics = main
+	a.addScrapes(routes, export, main)
+	at, _ := redis.ParseAddress(a.l.Redis.Addr)
+	routes.Pages["/discover-cluster-nodes"] = exporter.NewDiscovery(client, scheme(at), a.l.Exporter.ClusterDiscoverHostnames, a.l.Redis.Timeout)
 	for _, k := range probe.Kinds() {
 		routes.Probes[k.Path()] = probes.Handler(k)
 	}
@@ -111,7 +122,9 @@ func (a *agent) withoutServer(routes *web.Routes) {
 	}
 	rep := a.board.Register(status.Exporter)
 	rep.Disable("redis.addr is empty")
-	routes.Metrics = exporter.NewHandler(a.newExporter(rep, nil), nil)
+	export := a.newExporter(rep, nil)
+	routes.Metrics = exporter.NewHandler(export, a.goMetrics())
+	a.addScrapes(routes, export, nil)
 }
 
 // client opens a kept connection that close closes.
@@ -160,12 +173,28 @@ func (a *agent) addConfig() {
 // newExporter comes after everything that has metrics of its own. Without a
 // server it has nothing but those.
 func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *exporter.Exporter {
-	b := buildVersion()
-	o := exporter.Options{Timeout: a.l.Redis.Timeout, Sources: a.sources, Version: b.version, Commit: b.revision, Date: b.date}
-	if a.l.Redis.ConfigCommand == "-" {
-		o.ConfigCommand = "-"
+	o := a.l.exporterOptions()
+	if !a.l.Exporter.Show.RedisOnly {
+		o.Sources = a.sources
 	}
-	return exporter.New(server, rep, o)
+	if server == nil {
+		o.Background = exporter.BackgroundOptions{}
+	} else {
+		o.Background.Server = a.exporterClient(a.l.redisOptions("redis-sidecar:background"), backgroundReplyLimit)
+	}
+	e := exporter.New(server, rep, o)
+	a.add(e.Run)
+	return e
+}
+
+// goMetrics gathers the metrics of the Go runtime, if they are wanted.
+func (a *agent) goMetrics() prometheus.Gatherer {
+	if !a.l.Exporter.Show.GoRuntime || a.l.Exporter.Show.RedisOnly {
+		return nil
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)))
+	return r
 }
 
 func (a *agent) addBackup(e *env) error {

@@ -20,49 +20,74 @@ const maxSecretFile = 1 << 20
 // ("redis://host:6379", "redis://user@host:6379") to password. Errors never
 // repeat the content.
 func PasswordFromFile(path, addr, user string) (string, error) {
-	st, err := os.Stat(path)
+	data, err := readSecretFile(path)
 	if err != nil {
 		return "", err
 	}
-	if st.Size() > maxSecretFile {
-		return "", fmt.Errorf("%s is %d bytes: too large for a password file", path, st.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+	if !isMap(data) {
 		text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 		if strings.Contains(text, "\n") {
 			return "", fmt.Errorf("%s has more than one line: a password file has one", path)
 		}
 		return text, nil
 	}
-	var byAddr map[string]string
-	if err := json.Unmarshal(data, &byAddr); err != nil {
-		return "", fmt.Errorf("%s begins with { but is not a JSON object of strings", path)
-	}
-	want, err := ParseAddress(addr)
+	password, found, err := passwordFromMap(data, path, addr, user)
 	if err != nil {
 		return "", err
 	}
-	anybody, found := "", false
-	for key, password := range byAddr {
+	if !found {
+		at, _ := ParseAddress(addr) // without the password that addr may hold
+		return "", fmt.Errorf("%s has no password for %s", path, at.Addr)
+	}
+	return password, nil
+}
+
+// ListedPassword is PasswordFromFile for a server that may not be told a password
+// that is not meant for it: found is false unless the file is a JSON object with
+// an entry for the address.
+func ListedPassword(path, addr, user string) (password string, found bool, err error) {
+	data, err := readSecretFile(path)
+	if err != nil || !isMap(data) {
+		return "", false, err
+	}
+	return passwordFromMap(data, path, addr, user)
+}
+
+func readSecretFile(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > maxSecretFile {
+		return nil, fmt.Errorf("%s is %d bytes: too large for a password file", path, st.Size())
+	}
+	return os.ReadFile(path)
+}
+
+func isMap(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) }
+
+func passwordFromMap(data []byte, path, addr, user string) (password string, found bool, err error) {
+	var byAddr map[string]string
+	if err := json.Unmarshal(data, &byAddr); err != nil {
+		return "", false, fmt.Errorf("%s begins with { but is not a JSON object of strings", path)
+	}
+	want, err := ParseAddress(addr)
+	if err != nil {
+		return "", false, err
+	}
+	for key, p := range byAddr {
 		got, err := ParseAddress(key)
 		if err != nil || got.Addr != want.Addr || got.TLS != want.TLS {
 			continue
 		}
 		switch got.User {
 		case user:
-			return password, nil
+			return p, true, nil
 		case "": // good for every user that has no entry
-			anybody, found = password, true
+			password, found = p, true
 		}
 	}
-	if !found {
-		return "", fmt.Errorf("%s has no password for %s", path, want.Addr)
-	}
-	return anybody, nil
+	return password, found, nil
 }
 
 // TLSFiles name what TLS towards the server needs.

@@ -65,3 +65,27 @@ func TestPasswordFromFileByUser(t *testing.T) {
 		}
 	}
 }
+
+// A server that is not the sidecar's own gets only what is meant for it.
+func TestListedPassword(t *testing.T) {
+	dir := t.TempDir()
+	for name, tc := range map[string]struct {
+		text, want string
+		found      bool
+	}{
+		"plain":         {"hush", "", false},
+		"map":           {`{"redis://h:6379":"hush","redis://other:6379":"no"}`, "hush", true},
+		"map, no entry": {`{"redis://other:6379":"hush"}`, "", false},
+	} {
+		path := filepath.Join(dir, "pw")
+		if err := os.WriteFile(path, []byte(tc.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, found, err := redis.ListedPassword(path, "h:6379", ""); got != tc.want || found != tc.found || err != nil {
+			t.Errorf("%s: %q, %t, %v", name, got, found, err)
+		}
+	}
+	if _, _, err := redis.ListedPassword(filepath.Join(dir, "absent"), "h:1", ""); !os.IsNotExist(err) {
+		t.Errorf("absent file: %v", err)
+	}
+}

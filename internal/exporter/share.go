@@ -78,7 +78,7 @@ func (s *flights) lead(ctx context.Context, collect func(context.Context) *sink)
 	cancel()
 	s.mu.Lock()
 	s.current = nil
-	f.out.refs.Add(int32(f.joined)) //nolint:gosec // no more scrapes than open connections
+	f.out.refs.Add(int32(f.joined))
 	f.landed = true
 	s.mu.Unlock()
 	close(f.done)

@@ -174,7 +174,7 @@ func (s *sink) include(other *sink) {
 		switch {
 		case len(list) == 0:
 		case len(s.series[id]) == 0:
-			s.series[id] = list[:len(list):len(list)]
+			s.series[id] = slices.Clip(list)
 			s.borrowed = append(s.borrowed, id)
 		default:
 			s.series[id] = append(s.series[id], list...)

@@ -104,7 +104,7 @@ func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		own.ServeHTTP(w, r)
 		return
 	}
-	o, err := s.get(req, time.Now())
+	o, err := s.get(req, time.Now()) //nolint:contextcheck // what it starts outlives the request
 	if err != nil {
 		s.Rejected()
 		http.Error(w, "400: "+err.Error(), http.StatusBadRequest)

@@ -201,7 +201,9 @@ func isLetter(c byte) bool {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-func isName(t string) bool { return t != "" && isLetter(t[0]) && t[0] != ':' || len(t) > 1 && t[0] == ':' }
+func isName(t string) bool {
+	return t != "" && isLetter(t[0]) && t[0] != ':' || len(t) > 1 && t[0] == ':'
+}
 
 func TestParsePromQL(t *testing.T) {
 	for _, tc := range []struct {

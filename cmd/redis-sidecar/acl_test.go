@@ -26,7 +26,7 @@ func TestDocumentedRights(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, w := range strings.Fields(regexp.MustCompile(`(?m)^ACL SETUSER .*$`).FindString(string(text))) {
+		for w := range strings.FieldsSeq(regexp.MustCompile(`(?m)^ACL SETUSER .*$`).FindString(string(text))) {
 			if command, ok := strings.CutPrefix(w, "+"); ok {
 				got = append(got, command)
 			}

@@ -26,9 +26,13 @@ func TestPatternsLuaRefuses(t *testing.T) {
 	const script = `local bad = {}
 for i, p in ipairs(ARGV) do
   for _, text in ipairs({"", " ", "a", "ab", "abab", "aab,b-.]"}) do
-    if not pcall(string.find, text, p) then bad[#bad+1] = p break end
-  end
-end
+    local good = pcall(string.find, text, p)
+    if not good then
+      bad[#bad+1] = p
+      break
+    end -- it
+  end -- of texts
+end -- of patterns
 return bad`
 	reply := srv.Do(t, append([]string{"EVAL", script, "0"}, patterns...)...).([]any)
 	if len(reply) < 500 {

@@ -198,6 +198,19 @@ func TestPrintedRuleForTheBackground(t *testing.T) {
 
 	a := start(t, env, flags...)
 	a.waitJob(t, 20*time.Second, "announce", "ok", "")
+	a.eventually(t, 20*time.Second, func() error { // every one of them has something to show
+		body := a.mustGet(t, "/metrics", 200)
+		for _, want := range []string{
+			`redis_key_size{db="db0",key="user:1"} 1`, `redis_key_size{db="db0",key="user:2"} 2`, `redis_key_size{db="db0",key="one two"} 1`,
+			`redis_keys_count{db="db0",key="*"} 4`, `redis_stream_length{db="db0",stream="stream:1"} 1`,
+			`redis_script_values{filename="` + script + `",key="a"} 1`, "redis_connected_client_info{", "redis_config_value{",
+		} {
+			if !strings.Contains(body, "\n"+want) {
+				return errors.New("no " + want)
+			}
+		}
+		return nil
+	})
 	for range 100 {
 		a.wantMetric(t, "redis_up", "1")
 	}

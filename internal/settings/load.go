@@ -319,7 +319,7 @@ func (l *loader) together() {
 	if s.Redis.Addr == "" && !l.blamed("redis.addr") {
 		const hint = "name the server in redis.addr, or leave this out"
 		for _, job := range [...]struct{ name, value string }{
-			{"config.path", s.Config.Path}, {"backup.schedule", s.Backup.Schedule}, {"exporter.targets", l.given["exporter.targets"].text},
+			{"config.path", s.Config.Path}, {"backup.schedule", s.Backup.Schedule},
 		} {
 			if job.value != "" && !l.blamed(job.name) {
 				l.problem(Problem{Name: job.name, Source: l.given[job.name].source, What: "needs a server, and redis.addr is empty", Hint: hint})

@@ -72,7 +72,7 @@ func table() []entry {
 			name: "redis.addr", def: "redis://localhost:6379",
 			value: address(func(s *Settings) *string { return &s.Redis.Addr }).
 				withHint("for example redis://127.0.0.1:6379, rediss://redis.example:6380 or unix:///run/redis.sock"),
-			help:     "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port. Set to nothing (--redis.addr=, or REDIS_ADDR= in the environment), there is none: then only /scrape answers, for exporter.scrape-allow, and the other jobs are off.",
+			help:     "The redis-server beside this agent: redis://host:port, rediss://host:port (TLS), unix:///path, or host:port. Set to nothing (--redis.addr=, or REDIS_ADDR= in the environment), there is none: then only /scrape answers, for exporter.targets and exporter.scrape-allow, and the other jobs are off.",
 			emptyEnv: "REDIS_ADDR",
 		}.also(compat{flag: "redis.addr", env: "REDIS_ADDR", def: "redis://localhost:6379",
 			differs: "empty is the same: no server of its own, only /scrape. The jobs beside the exporter are off then",

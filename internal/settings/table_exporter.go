@@ -9,7 +9,7 @@ func exporterTable() []entry {
 		{
 			name:  "exporter.targets",
 			value: targets(func(s *Settings) *[]Target { return &s.Exporter.Targets }),
-			help:  "Further servers of this pod by name, such as a Sentinel, whose metrics are at /scrape?target=NAME: sentinel=redis://127.0.0.1:26379. They get a password only from exporter.target-password-files, from the JSON map of redis.password-file, or from their address.",
+			help:  "Further servers of this pod by name, such as a Sentinel, whose metrics are at /scrape?target=NAME and at /metrics/NAME: sentinel=redis://127.0.0.1:26379. They get a password only from exporter.target-password-files, from the JSON map of redis.password-file, or from their address.",
 		},
 		{
 			name:  "exporter.target-password-files",
@@ -176,8 +176,8 @@ func exporterCompat() []entry {
 			"The metrics go_…, about this program.").
 			also(compat{flag: "include-go-runtime-metrics", def: "false"}),
 		on("redis-only-metrics", "false", func(e *Exporter) *bool { return &e.Show.RedisOnly },
-			"Without process_…, go_… and redis_exporter_build_info.").
-			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_… stays"}),
+			"Only the metrics of the server and of the exporter: without process_…, go_…, redis_exporter_build_info, and those of the other jobs.").
+			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_exporter_… stays; without the metrics of the other jobs, too"}),
 		on("append-instance-role-label", "false", func(e *Exporter) *bool { return &e.Show.RoleLabel },
 			"The label instance_role on the server's metrics. Series then end with every failover; redis_instance_role says the same without that.").
 			also(compat{flag: "append-instance-role-label", def: "false"}),

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,11 +157,18 @@ func selfSigned(t *testing.T, dir string) (cert, key string) {
 	return cert, key
 }
 
-// Without a server of its own it answers, and connects to nobody.
+// Without a server of its own it answers for those that it is told of.
 func TestWithoutAServer(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "web.sock")
-	a := start(t, []string{"REDIS_ADDR="}, "--web.listen-address=unix://"+socket) // beside the one of start
+	other, third := testenv.StartRedis(t), testenv.StartRedis(t)
+	a := start(t, []string{"REDIS_ADDR="}, "--web.listen-address=unix://"+socket, // beside the one of start
+		"--exporter.targets=other=redis://"+other.Addr, "--exporter.scrape-allow="+third.Addr)
+	for target, want := range map[string]int{"other": 200, other.Addr: 200, third.Addr: 200, "redis://" + third.Addr: 200, "127.0.0.1:1": 403, "": 400} {
+		if body := a.mustGet(t, "/scrape?target="+url.QueryEscape(target), want); want == 200 && !strings.Contains(body, "\nredis_up 1\n") {
+			t.Errorf("%s: no redis_up 1 in\n%s", target, body)
+		}
+	}
 	if body := a.mustGet(t, "/metrics", 200); strings.Contains(body, "redis_up ") || !strings.Contains(body, `redis_sidecar_job_state{job="exporter",state="disabled"} 1`) {
 		t.Errorf("/metrics says\n%s", body)
 	}

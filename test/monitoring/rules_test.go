@@ -245,7 +245,7 @@ func TestRunbooks(t *testing.T) {
 				continue
 			}
 			used[page] = true
-			if text := read(t, runbooks+page); !strings.Contains(text, "`"+r.Alert+"` ("+r.Labels["severity"]+")") {
+			if text := strings.Join(strings.Fields(read(t, runbooks+page)), " "); !strings.Contains(text, "`"+r.Alert+"` ("+r.Labels["severity"]+")") {
 				t.Errorf("%s does not name %s with its severity", page, r.Alert)
 			}
 		}

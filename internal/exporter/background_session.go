@@ -98,8 +98,8 @@ func (s *session) begin(ctx context.Context) error {
 			return odd("INFO", reply)
 		}
 		in := info.Parse(text)
-		t.sentinel = t.sentinel || in.Get("redis_mode") == "sentinel"
-		t.cluster = t.cluster || in.Get("redis_mode") == "cluster"
+		t.sentinel = t.sentinel || in.Mode() == "sentinel"
+		t.cluster = t.cluster || in.Mode() == "cluster"
 		t.replica = t.replica || in.Get("role") == "slave"
 		for name, line := range in.Section("keyspace") {
 			db, err := strconv.Atoi(strings.TrimPrefix(name, "db"))

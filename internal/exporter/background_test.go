@@ -224,6 +224,24 @@ func TestBackgroundCommands(t *testing.T) {
 	}
 }
 
+// A Sentinel has no keys: it is asked what it is, and nothing more.
+func TestBackgroundOfSentinel(t *testing.T) {
+	for _, mode := range []string{"redis_mode:sentinel", "server_mode:sentinel"} { // the second is Valkey's
+		s := &replay{replies: map[string]any{"INFO server": mode + "\r\n", "INFO replication": "", "INFO keyspace": ""}}
+		e, _ := newExporter(t, &replay{info: mode + "\r\nrun_id:a\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
+			Server: s, Interval: quick, Keys: exporter.KeyOptions{Check: []exporter.Key{{Key: "*"}}}, Clients: exporter.ClientOptions{Enabled: true},
+		}})
+		runBackground(t, e)
+		expect(t, ranBackground(t, e, "clients"), map[string]string{about("success", "keys"): "1", about("success", "clients"): "1"})
+		asked, _ := s.took()
+		for _, line := range asked {
+			if !strings.HasPrefix(line, "INFO ") {
+				t.Errorf("it was asked %s", line)
+			}
+		}
+	}
+}
+
 // A loading server is asked again soon, not an interval later.
 func TestBackgroundOfLoadingServer(t *testing.T) {
 	srv := testenv.StartRedis(t)

@@ -131,8 +131,8 @@ func tree(s string) any {
 	return list
 }
 
-// FuzzReplies: odd replies to XINFO and FT.INFO lead to valid series or none.
-func FuzzReplies(f *testing.F) {
+// FuzzBackgroundReplies: odd replies to XINFO and FT.INFO lead to valid series or none.
+func FuzzBackgroundReplies(f *testing.F) {
 	f.Add("length 3 radix-tree-keys 1 last-generated-id 100-1 groups 1 first-entry ( 100-1 ( a b ) ) last-entry # entries-added 3")
 	f.Add("name g consumers 1 pending 2 last-delivered-id 0-0 entries-read # lag #")
 	f.Add("name consumer pending 2 idle 100 inactive 7")

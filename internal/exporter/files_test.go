@@ -3,6 +3,7 @@ package exporter
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,14 +107,15 @@ func TestWhere(t *testing.T) {
 func TestHungVolume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newFiles(newCatalog(Options{}.withDefaults()), FileOptions{DataDir: "/data"})
-		hang, calls := make(chan struct{}), 0
-		hung := false
+		hang := make(chan struct{})
+		var calls atomic.Int64
+		var hung atomic.Bool
 		c.measure = func(place) sizes {
-			calls++
-			if hung {
+			n := calls.Add(1)
+			if hung.Load() {
 				<-hang
 			}
-			return sizes{float64(calls), 2, 3, 4}
+			return sizes{float64(n), 2, 3, 4}
 		}
 		where := place{dir: "/data"}
 		look := func(wait time.Duration, rdb float64, takes time.Duration) {
@@ -130,15 +132,15 @@ func TestHungVolume(t *testing.T) {
 		look(0, 1, 0)
 		look(9*time.Second, 1, 0) // young enough
 		look(time.Second, 2, 0)
-		hung = true
+		hung.Store(true)
 		look(15*time.Second, 2, filesPatience)
 		look(15*time.Second, 2, 0)
 		look(15*time.Second, 2, 0)
 		look(15*time.Second, -1, 0)
-		if calls != 3 {
-			t.Errorf("%d looks", calls)
+		if calls.Load() != 3 {
+			t.Errorf("%d looks", calls.Load())
 		}
-		hung = false
+		hung.Store(false)
 		close(hang)
 		synctest.Wait()
 		look(0, 3, 0)

@@ -126,9 +126,11 @@ func (e *Exporter) readOnce(ctx context.Context) (*reading, error) {
 	in, err := infoOf(replies[0])
 	if err != nil && !e.plainInfo && needsPlainInfo(err) {
 		e.plainInfo = true
-		var plain []any
-		if plain, err = e.pipeline(ctx, [][]string{e.infoCommand()}); err == nil {
-			in, err = infoOf(plain[0])
+		// When that is no better, what INFO ALL said is the reason.
+		if plain, failed := e.pipeline(ctx, [][]string{e.infoCommand()}); failed == nil {
+			if found, odd := infoOf(plain[0]); odd == nil {
+				in, err = found, nil
+			}
 		}
 	}
 	if err != nil {

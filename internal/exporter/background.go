@@ -80,6 +80,10 @@ type background interface {
 // it was cut.
 type partial interface{ partial() bool }
 
+// ofSentinels is implemented by collectors that read a Sentinel, too; to the
+// others it has nothing to say.
+type ofSentinels interface{ ofSentinels() }
+
 // BackgroundCollectors returns the names that BackgroundOptions.Intervals knows.
 func BackgroundCollectors() []string {
 	return []string{"single_keys", "keys", "count_keys", "single_streams", "streams", "key_groups", "scripts", "clients", "search_indexes"}
@@ -312,7 +316,7 @@ func (b *backgrounds) read(ctx context.Context, t *task, out *recorder) (err err
 	if err := b.session.begin(ctx); err != nil {
 		return err
 	}
-	if b.session.target.sentinel {
+	if _, too := t.background.(ofSentinels); b.session.target.sentinel && !too {
 		return nil
 	}
 	return t.read(ctx, b.session, out)

@@ -92,6 +92,8 @@ func newClients(c *catalog, opts BackgroundOptions) *clients {
 
 func (c *clients) name() string { return "clients" }
 
+func (c *clients) ofSentinels() {}
+
 func (c *clients) needs() ([]string, bool) { return []string{"client|list"}, false }
 
 func (c *clients) read(ctx context.Context, s *session, out *recorder) error {

@@ -131,3 +131,24 @@ func TestTooManyClients(t *testing.T) {
 	}
 	expect(t, got, map[string]string{about("dropped_series_total", "clients"): "6000"})
 }
+
+// A Sentinel has clients, and nothing else that is looked at in the background.
+func TestClientsOfASentinel(t *testing.T) {
+	srv := testenv.StartSentinel(t)
+	keys, err := exporter.ParseKeys("*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ := newBackground(t, srv, exporter.BackgroundOptions{
+		Interval: quick, Clients: exporter.ClientOptions{Enabled: true}, Streams: exporter.StreamOptions{Check: keys},
+	})
+	ranBackground(t, e, "streams")
+	got := ranBackground(t, e, "clients")
+	if len(only(got, "redis_connected_client_info")) == 0 {
+		t.Error("no clients of a Sentinel")
+	}
+	expect(t, got, map[string]string{about("success", "clients"): "1", about("success", "streams"): "1"})
+	for series := range only(got, "redis_errors_total") {
+		t.Errorf("the Sentinel counted %s", series)
+	}
+}

@@ -16,7 +16,7 @@ func (l *loaded) exporterOptions() exporter.Options {
 		Namespace: s.Namespace, Timeout: l.Redis.Timeout, MaxSeries: s.MaxSeries, InstanceRoleLabel: s.Show.RoleLabel,
 		Include: wholeName(s.Include), Exclude: wholeName(s.Exclude), Disabled: s.CollectorsDisabled,
 		Collect: exporter.CollectOptions{
-			ConfigValues: s.Show.Config, Modules: s.Show.Modules, Tile38: s.IsTile38, SentinelPeers: s.Show.SentinelPeers,
+			ConfigValues: s.Show.Config, RevealUsers: !s.Show.RedactConfig, Modules: s.Show.Modules, Tile38: s.IsTile38, SentinelPeers: s.Show.SentinelPeers,
 			SkipEmptyDatabases: !s.Show.EmptyDatabases, Ping: s.PingOnConnect, LogSlowlog: s.LogSlowlog,
 		},
 		Background: exporter.BackgroundOptions{

@@ -16,11 +16,11 @@ type Info struct {
 type field struct{ section, name, value string }
 
 // maxFields is how many fields are read. A server with all its 16,384 databases
-// in use, a thousand commands and as many replicas stays below a third of it.
-const maxFields = 1 << 16
+// in use, a thousand commands and as many replicas stays below two thirds of it.
+const maxFields = 1 << 15
 
 // Parse reads the text of an INFO reply. It never fails: a line that is not
-// "name:value" is left out, so is what comes after 65,536 fields, and every byte
+// "name:value" is left out, so is what comes after 32,768 fields, and every byte
 // is allowed in a value. Names and values are parts of text, they are not copied.
 func Parse(text string) Info {
 	n := min(strings.Count(text, "\n")+1, maxFields)

@@ -89,7 +89,7 @@ func (c *clusterView) collect(_ *reading, replies []any, out *sink) error {
 		out.flag(c.up, n.state == "ok", n.address, n.id, n.role)
 		out.flag(c.linkUp, n.connected, n.address, n.id, n.role)
 		out.set(c.slots, float64(n.slots), n.address, n.id, n.role)
-		if n.lastPong > 0 {
+		if n.lastPong > 0 && !n.myself { // before 7.4 a node has one of itself, which stays
 			out.set(c.lastPong, n.lastPong, n.address, n.id, n.role)
 		}
 	}

@@ -228,11 +228,16 @@ func TestBackgroundCommands(t *testing.T) {
 func TestBackgroundOfSentinel(t *testing.T) {
 	for _, mode := range []string{"redis_mode:sentinel", "server_mode:sentinel"} { // the second is Valkey's
 		s := &replay{replies: map[string]any{"INFO server": mode + "\r\n", "INFO replication": "", "INFO keyspace": "", "CLIENT LIST": ""}}
+// A Sentinel has clients and no keys: it is asked what it is, and for its clients.
+func TestBackgroundOfSentinel(t *testing.T) {
+	for _, mode := range []string{"redis_mode:sentinel", "server_mode:sentinel"} { // the second is Valkey's
+		s := &replay{replies: map[string]any{"INFO server": mode + "\r\n", "INFO replication": "", "INFO keyspace": "", "CLIENT LIST": clientList(1)}}
 		e, _ := newExporter(t, &replay{info: mode + "\r\nrun_id:a\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
 			Server: s, Interval: quick, Keys: exporter.KeyOptions{Check: []exporter.Key{{Key: "*"}}}, Clients: exporter.ClientOptions{Enabled: true},
 		}})
 		runBackground(t, e)
-		expect(t, ranBackground(t, e, "clients"), map[string]string{about("success", "keys"): "1", about("success", "clients"): "1"})
+		expect(t, ranBackground(t, e, "clients"), map[string]string{about("success", "keys"): "1", about("success", "clients"): "1",
+			`redis_connected_client_output_list_length{id="3",name="worker-0"}`: "0"})
 		asked, _ := s.took()
 		for _, line := range asked {
 			if !strings.HasPrefix(line, "INFO ") && line != "CLIENT LIST" {

@@ -224,10 +224,6 @@ func TestBackgroundCommands(t *testing.T) {
 	}
 }
 
-// A Sentinel has clients and no keys: it is asked what it is, and for them.
-func TestBackgroundOfSentinel(t *testing.T) {
-	for _, mode := range []string{"redis_mode:sentinel", "server_mode:sentinel"} { // the second is Valkey's
-		s := &replay{replies: map[string]any{"INFO server": mode + "\r\n", "INFO replication": "", "INFO keyspace": "", "CLIENT LIST": ""}}
 // A Sentinel has clients and no keys: it is asked what it is, and for its clients.
 func TestBackgroundOfSentinel(t *testing.T) {
 	for _, mode := range []string{"redis_mode:sentinel", "server_mode:sentinel"} { // the second is Valkey's

@@ -27,7 +27,7 @@ type sink struct {
 	role    string // value of the label instance_role, if that is wanted
 
 	series   [][]sample // by family.id
-	borrowed []int      // ids whose series belong to another sink
+	borrowed []borrowed // series that belong to another sink
 	passed   []passed   // fields without a table row
 	dropped  int        // series left out because of a limit
 
@@ -38,6 +38,10 @@ type sink struct {
 	pool *sync.Pool // where it goes after the last release; may be nil
 	refs atomic.Int32
 }
+
+// borrowed says that the first n series of a family are those of another sink,
+// which are in order.
+type borrowed struct{ id, n int }
 
 // sample is one series.
 type sample struct {
@@ -175,7 +179,7 @@ func (s *sink) include(other *sink) {
 		case len(list) == 0:
 		case len(s.series[id]) == 0:
 			s.series[id] = slices.Clip(list)
-			s.borrowed = append(s.borrowed, id)
+			s.borrowed = append(s.borrowed, borrowed{id, len(list)})
 		default:
 			s.series[id] = append(s.series[id], list...)
 		}
@@ -186,12 +190,13 @@ func (s *sink) include(other *sink) {
 // finish orders the series and leaves out those that came before. The sink must
 // not be changed afterwards.
 func (s *sink) finish() {
+	ordered := make(map[int]bool, len(s.borrowed))
+	for _, b := range s.borrowed {
+		ordered[b.id] = len(s.series[b.id]) == b.n // nothing came in addition, for which a copy was made
+	}
 	for id, list := range s.series {
-		if len(list) < 2 || isAscending(list) {
+		if len(list) < 2 || ordered[id] || isAscending(list) {
 			continue
-		}
-		if slices.Contains(s.borrowed, id) {
-			list = slices.Clone(list)
 		}
 		slices.SortStableFunc(list, compareLabels)
 		s.series[id] = slices.CompactFunc(list, func(a, b sample) bool { return compareLabels(a, b) == 0 })
@@ -222,8 +227,8 @@ func (s *sink) release() {
 
 // reset makes the sink as new, with the memory it has.
 func (s *sink) reset() {
-	for _, id := range s.borrowed {
-		s.series[id] = nil
+	for _, b := range s.borrowed {
+		s.series[b.id] = nil
 	}
 	for id, list := range s.series {
 		s.series[id] = list[:0]

@@ -391,7 +391,7 @@ func TestRefusedValueChangesNothing(t *testing.T) {
 // count returns how often the job failed with ReasonRejected.
 func count(t *testing.T, b *status.Board) float64 {
 	t.Helper()
-	return testenv.Metrics(t, status.NewMetrics(b))[`redis_sidecar_job_failures_total{job="config",reason="`+string(status.ReasonRejected)+`"}`]
+	return testenv.Metrics(t, status.NewMetrics(b))[`redis_sidecar_job_failures_total{name="config",reason="`+string(status.ReasonRejected)+`"}`]
 }
 
 func TestDriftIsReportedAndLeftAlone(t *testing.T) {

@@ -19,7 +19,7 @@ type Metrics struct {
 // NewMetrics returns the metrics of b.
 func NewMetrics(b *Board) *Metrics {
 	desc := func(kind metric.Kind, name, help string, labels ...string) *metric.Desc {
-		return metric.New(kind, "job_"+name, help, append([]string{"job"}, labels...)...)
+		return metric.New(kind, "job_"+name, help, append([]string{"name"}, labels...)...)
 	}
 	return &Metrics{
 		board:    b,

@@ -98,16 +98,16 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 	compare := func(state status.State, failures, last float64) {
 		t.Helper()
 		want := map[string]float64{
-			`redis_sidecar_job_failures_total{job="backup",reason="internal"}`: 0,
-			`redis_sidecar_job_failures_total{job="backup",reason="store"}`:    failures,
-			`redis_sidecar_job_last_success_timestamp_seconds{job="backup"}`:   last,
-			`redis_sidecar_job_next_run_timestamp_seconds{job="backup"}`:       0,
-			`redis_sidecar_job_last_duration_seconds{job="backup"}`:            0,
-			`redis_sidecar_job_duration_seconds_count{job="backup"}`:           0,
-			`redis_sidecar_job_duration_seconds_sum{job="backup"}`:             0,
+			`redis_sidecar_job_failures_total{name="backup",reason="internal"}`: 0,
+			`redis_sidecar_job_failures_total{name="backup",reason="store"}`:    failures,
+			`redis_sidecar_job_last_success_timestamp_seconds{name="backup"}`:   last,
+			`redis_sidecar_job_next_run_timestamp_seconds{name="backup"}`:       0,
+			`redis_sidecar_job_last_duration_seconds{name="backup"}`:            0,
+			`redis_sidecar_job_duration_seconds_count{name="backup"}`:           0,
+			`redis_sidecar_job_duration_seconds_sum{name="backup"}`:             0,
 		}
 		for _, s := range status.States() {
-			want[`redis_sidecar_job_state{job="backup",state="`+string(s)+`"}`] = map[bool]float64{true: 1}[s == state]
+			want[`redis_sidecar_job_state{name="backup",state="`+string(s)+`"}`] = map[bool]float64{true: 1}[s == state]
 		}
 		if diff := cmp.Diff(want, testenv.Metrics(t, status.NewMetrics(b))); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
@@ -122,7 +122,7 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 	compare(status.Failing, 2, 1001)
 	r.Ran(2 * time.Second)
 	got := testenv.Metrics(t, status.NewMetrics(b))
-	if got[`redis_sidecar_job_duration_seconds_sum{job="backup"}`] != 2 || got[`redis_sidecar_job_last_duration_seconds{job="backup"}`] != 2 {
+	if got[`redis_sidecar_job_duration_seconds_sum{name="backup"}`] != 2 || got[`redis_sidecar_job_last_duration_seconds{name="backup"}`] != 2 {
 		t.Errorf("after a run of 2 s: %v", got)
 	}
 }

@@ -94,7 +94,7 @@ func TestStartedAsRedisExporter(t *testing.T) {
 			t.Errorf("%s as %s %s: %d %v, want %d", tt.path, tt.user, tt.password, code, err, tt.want)
 		}
 		if tt.path == "/m" && code == http.StatusOK {
-			for _, want := range []string{"\nredis_up 1\n", "\nredis_memory_used_bytes ", `redis_sidecar_job_state{job="announce",state="disabled"} 1`} {
+			for _, want := range []string{"\nredis_up 1\n", "\nredis_memory_used_bytes ", `redis_sidecar_job_state{name="announce",state="disabled"} 1`} {
 				if !strings.Contains(body, want) {
 					t.Errorf("no %q in the metrics", want)
 				}
@@ -169,7 +169,7 @@ func TestWithoutAServer(t *testing.T) {
 			t.Errorf("%s: no redis_up 1 in\n%s", target, body)
 		}
 	}
-	if body := a.mustGet(t, "/metrics", 200); strings.Contains(body, "redis_up ") || !strings.Contains(body, `redis_sidecar_job_state{job="exporter",state="disabled"} 1`) {
+	if body := a.mustGet(t, "/metrics", 200); strings.Contains(body, "redis_up ") || !strings.Contains(body, `redis_sidecar_job_state{name="exporter",state="disabled"} 1`) {
 		t.Errorf("/metrics says\n%s", body)
 	}
 	a.mustGet(t, "/livez", 404)

@@ -72,7 +72,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	a.wantMetric(t, `redis_db_keys{db="db0"}`, "5001")
 	a.wantMetric(t, `redis_db_keys_expiring{db="db0"}`, "1")
 	a.wantMetric(t, "redis_config_maxmemory", "1.048576e+08")
-	a.wantMetric(t, `redis_sidecar_job_state{job="config",state="ok"}`, "1")
+	a.wantMetric(t, `redis_sidecar_job_state{name="config",state="ok"}`, "1")
 
 	phase("config: what can be applied live is, the rest is said")
 	files.write(t, map[string]string{"redis.conf": strings.ReplaceAll(conf, "100mb", "200mb") + "databases 32\n"})

@@ -159,7 +159,7 @@ func TestStoreTrouble(t *testing.T) {
 			t.Logf("backup says: %s", r.Message)
 			a.mustGet(t, "/livez", 200)
 			a.eventually(t, 5*time.Second, func() error { return a.want("/readyz", 200) }) // the announced address comes first
-			if v, err := a.metric(`redis_sidecar_job_failures_total{job="backup",reason="` + tc.reason + `"}`); err != nil || v == "0" {
+			if v, err := a.metric(`redis_sidecar_job_failures_total{name="backup",reason="` + tc.reason + `"}`); err != nil || v == "0" {
 				t.Errorf("failures %s %v", v, err)
 			}
 			now := run(t, env, "backup", "now")

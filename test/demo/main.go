@@ -248,7 +248,7 @@ func (d *demo) metrics(context.Context) error {
 	if err != nil {
 		return err
 	}
-	wanted := []string{"redis_up ", `redis_db_keys{db="db0"} `, "redis_config_maxmemory ", `redis_sidecar_job_state{job="backup",state="ok"} `}
+	wanted := []string{"redis_up ", `redis_db_keys{db="db0"} `, "redis_config_maxmemory ", `redis_sidecar_job_state{name="backup",state="ok"} `}
 	for line := range strings.Lines(body) {
 		for _, w := range wanted {
 			if strings.HasPrefix(line, w) {

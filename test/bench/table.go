@@ -13,15 +13,16 @@ type column struct {
 	format string
 	of     func(*subject) float64
 	goal   func(goals) float64 // of the ratio; nil: there is none
+	alone  bool                // a ratio says nothing
 }
 
 func columns() []column {
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1000 }
 	took := func(title string, of func(repetition) time.Duration, goal func(goals) float64) column {
-		return column{title + " ms", "%.2f", func(s *subject) float64 { return ms(over(s, of)) }, goal}
+		return column{title + " ms", "%.2f", func(s *subject) float64 { return ms(over(s, of)) }, goal, false}
 	}
 	number := func(title, format string, of func(repetition) float64) column {
-		return column{title, format, func(s *subject) float64 { return over(s, of) }, nil}
+		return column{title, format, func(s *subject) float64 { return over(s, of) }, nil, false}
 	}
 	cpu := func(r repetition) time.Duration { return r.cpu }
 	redisCPU := func(r repetition) time.Duration { return r.redisCPU }
@@ -31,18 +32,21 @@ func columns() []column {
 		took("p99", func(r repetition) time.Duration { return r.p99 }, nil),
 		took("CPU", cpu, func(g goals) float64 { return g.cpu }),
 		took("Redis CPU", redisCPU, func(g goals) float64 { return g.redisCPU }),
-		{"CPU ms in " + scrapeInterval.String(), "%.1f", func(s *subject) float64 { return ms(over(s, cpu) + s.rest.cpu) }, nil},
-		{"Redis CPU ms in " + scrapeInterval.String(), "%.1f", func(s *subject) float64 { return ms(over(s, redisCPU) + s.rest.redisCPU) }, nil},
+		{"CPU ms in 15s", "%.1f", func(s *subject) float64 { return ms(over(s, cpu) + s.rest.cpu) }, nil, false},
+		{redisInterval, "%.1f", func(s *subject) float64 { return ms(over(s, redisCPU) + s.rest.redisCPU) }, nil, true},
 		number("commands", "%.1f", func(r repetition) float64 { return r.commands }),
 		number("connections", "%.1f", func(r repetition) float64 { return r.connected }),
 		number("kB from Redis", "%.1f", func(r repetition) float64 { return r.out / 1000 }),
 		number("kB of body", "%.1f", func(r repetition) float64 { return r.body / 1000 }),
 		number("objects", "%.0f", allocated),
-		{"resident MiB", "%.1f", func(s *subject) float64 { return float64(s.resident) / mib }, nil},
+		{"resident MiB", "%.1f", func(s *subject) float64 { return float64(s.resident) / mib }, nil, false},
 	}
 }
 
-const mib = 1 << 20
+const (
+	mib           = 1 << 20
+	redisInterval = "Redis CPU ms in 15s" // scrapeInterval
+)
 
 func allocated(r repetition) float64 { return r.objects }
 
@@ -55,8 +59,8 @@ func over[T float64 | time.Duration](s *subject, of func(repetition) T) T {
 	return median(values)
 }
 
-// printTable prints a line for each exporter in each state, and one of the ratios
-// for each but ours, with the goal where there is one.
+// printTable prints a line for each exporter in each state, one for none, and one
+// of the ratios for each but ours, with the goal where there is one.
 func printTable(out io.Writer, results []result) {
 	list := columns()
 	line := func(state, exporter string, cell func(column) string) {
@@ -72,10 +76,19 @@ func printTable(out io.Writer, results []result) {
 		for _, s := range r.subjects {
 			line(r.state.name, s.name, func(c column) string { return number(c.format, c.of(s)) })
 		}
+		line(r.state.name, "none", func(c column) string {
+			if c.title == redisInterval {
+				return number(c.format, r.idle.Seconds()*1000)
+			}
+			return ""
+		})
 		ours := r.subjects[0]
 		for _, s := range r.subjects[1:] {
 			line(r.state.name, "ours / "+s.name, func(c column) string {
 				goal := 0.0
+				if c.alone {
+					return ""
+				}
 				if c.goal != nil {
 					goal = c.goal(r.state.goals)
 				}

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -71,7 +72,7 @@ func (s *Scraper) scrape(ctx context.Context, text *[]byte) (took time.Duration,
 	}
 	took = time.Since(start)
 	switch {
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return 0, 0, fmt.Errorf("scrape %s: %w", s.url, err)
 	case resp.StatusCode != http.StatusOK:
 		return 0, 0, fmt.Errorf("scrape %s: %s", s.url, resp.Status)

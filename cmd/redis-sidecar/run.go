@@ -180,7 +180,7 @@ func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *expor
 	if server == nil {
 		o.Background = exporter.BackgroundOptions{}
 	} else {
-		o.Background.Server = a.exporterClient(a.l.redisOptions("redis-sidecar:background"), backgroundReplyLimit)
+		o.Background.Server = a.exporterClient(a.l.backgroundOptions(a.l.redisOptions("redis-sidecar:background")), backgroundReplyLimit)
 	}
 	e := exporter.New(server, rep, o)
 	a.add(e.Run)

@@ -30,6 +30,12 @@ func (a *agent) exporterClient(o redis.Options, limit int64) *redis.Client {
 	return c
 }
 
+// backgroundOptions let a reply take as long as a whole run may: a script, say.
+func (l *loaded) backgroundOptions(o redis.Options) redis.Options {
+	o.Timeout = max(o.Timeout, l.Exporter.Budget)
+	return o
+}
+
 // addScrapes adds the metrics of the further targets, each at a path of its own,
 // and /scrape. main is the handler of the server's metrics, export its exporter;
 // both are nil without a server.
@@ -116,7 +122,7 @@ func (a *agent) open(r exporter.Request, conn redis.Options) (exporter.Opened, e
 	}
 	kept := redis.New(conn)
 	conn.ReplyLimit = backgroundReplyLimit
-	background := redis.New(conn)
+	background := redis.New(a.l.backgroundOptions(conn))
 	o.Background.Server = background
 	board := status.NewBoard(a.l.log.With("target", r.Target), nil)
 	return exporter.Opened{

@@ -24,7 +24,7 @@ func TestExporterOptions(t *testing.T) {
 		Namespace: "redis", Timeout: 5 * time.Second, MaxSeries: 2000, Files: exporter.FileOptions{Local: true},
 		Version: buildVersion().version, Commit: buildVersion().revision, Date: buildVersion().date,
 		Background: exporter.BackgroundOptions{
-			Interval: time.Minute, Budget: 30 * time.Second, ScanRate: 10000, BatchSize: 1000,
+			Interval: time.Minute, Budget: 30 * time.Second, ScanRate: 50000, BatchSize: 1000,
 			Groups: exporter.GroupOptions{MaxDistinct: 100}, Clients: exporter.ClientOptions{Max: 20000},
 			Search: exporter.SearchOptions{Indexes: regexp.MustCompile(".*")},
 		},

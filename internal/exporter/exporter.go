@@ -159,7 +159,7 @@ func (o Options) withDefaults() Options {
 func (e *Exporter) Scrape(ctx context.Context) []*dto.MetricFamily {
 	out := e.scrape(ctx)
 	defer out.release()
-	return out.families()
+	return out.families(selection{})
 }
 
 // scrape is Scrape before the families are made. The caller releases the sink.

@@ -10,17 +10,19 @@ import (
 // roleLabel is the label that Options.InstanceRoleLabel adds.
 const roleLabel = "instance_role"
 
-// families returns what was collected as Prometheus' own types, ordered by name:
-// for the protobuf format. Nothing of it belongs to the sink.
-func (s *sink) families() []*dto.MetricFamily {
+// families returns what was collected, and is wanted, as Prometheus' own types,
+// ordered by name: for the protobuf format. Nothing of it belongs to the sink.
+func (s *sink) families(show selection) []*dto.MetricFamily {
 	out := make([]*dto.MetricFamily, 0, len(s.series)+len(s.passed))
 	for id, list := range s.series {
-		if len(list) > 0 {
-			out = append(out, s.familyOf(s.catalog.families[id], list))
+		if f := s.catalog.families[id]; len(list) > 0 && show.family(f) {
+			out = append(out, s.familyOf(f, list))
 		}
 	}
 	for _, p := range s.passed {
-		out = append(out, s.familyOf(p.family, []sample{{value: p.value}}))
+		if show.family(p.family) {
+			out = append(out, s.familyOf(p.family, []sample{{value: p.value}}))
+		}
 	}
 	if len(s.passed) > 0 {
 		slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return strings.Compare(*a.Name, *b.Name) })

@@ -3,7 +3,6 @@ package exporter
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
@@ -62,15 +60,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.e.report.Logger().Error("metrics of the sidecar itself are incomplete", "error", err)
 	}
 	w.Header().Add("Vary", "Accept")
-	if format.FormatType() != expfmt.TypeTextPlain {
-		h.serveFamilies(w, r, out, others, show)
-		return
-	}
 	w.Header().Set("Content-Type", string(format))
-	if r.Method == http.MethodHead {
-		return
+	switch {
+	case r.Method == http.MethodHead:
+	case format.FormatType() == expfmt.TypeTextPlain:
+		h.serveText(w, out, others, show)
+	default:
+		serveFamilies(w, format, out, others, show)
 	}
-	h.serveText(w, out, others, show)
 }
 
 // serveText writes everything in the order of the names.
@@ -122,19 +119,14 @@ func (t *textWriter) passed(p passed, show selection) {
 }
 
 // serveFamilies writes the protobuf format, by way of Prometheus' own types.
-func (h *handler) serveFamilies(w http.ResponseWriter, r *http.Request, out *sink, others []*dto.MetricFamily, show selection) {
-	families := slices.DeleteFunc(merge(out.families(), others), func(mf *dto.MetricFamily) bool {
-		if f := out.catalog.byName[mf.GetName()]; f != nil {
-			return !show.family(f)
+func serveFamilies(w http.ResponseWriter, format expfmt.Format, out *sink, others []*dto.MetricFamily, show selection) {
+	others = slices.DeleteFunc(others, func(mf *dto.MetricFamily) bool { return !show.name(mf.GetName()) })
+	e := expfmt.NewEncoder(w, format)
+	for _, mf := range merge(out.families(show), others) {
+		if e.Encode(mf) != nil {
+			return // a client that went away
 		}
-		return !show.name(mf.GetName())
-	})
-	r = r.Clone(r.Context())
-	r.URL.RawQuery = "" // name[] is done
-	promhttp.HandlerFor(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil }), promhttp.HandlerOpts{
-		DisableCompression: true, // see compressed
-		ErrorLog:           slog.NewLogLogger(h.e.report.Logger().Handler(), slog.LevelError),
-	}).ServeHTTP(w, r)
+	}
 }
 
 // selection says which metrics a request wants. The zero value is all of them.

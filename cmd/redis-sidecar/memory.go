@@ -36,15 +36,18 @@ func oneCore(getenv func(string) string) {
 	}
 }
 
-// trim gives memory back to the system that a start, a snapshot or a burst of
-// scrapes left free. The runtime does that too, but keeps a tenth more than the
+// trim gives memory back to the system: once, what only the start needed, and
+// what a snapshot or a burst of scrapes left free. The runtime does that too, but keeps a tenth more than the
 // most it needed, and takes minutes. It looks every few seconds and costs a
 // garbage collection, a millisecond, when there is something to give.
 func trim(ctx context.Context) error {
 	const (
 		every = 10 * time.Second
 		worth = 512 << 10
+		start = 2 * time.Second // then every job has had its first run
 	)
+	started := time.NewTimer(start)
+	defer started.Stop()
 	free := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}}
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -52,6 +55,10 @@ func trim(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-started.C:
+			debug.FreeOSMemory()
+			forgetStart()
+			continue
 		case <-t.C:
 		}
 		if metrics.Read(free); free[0].Value.Kind() == metrics.KindUint64 && free[0].Value.Uint64() > worth {

@@ -38,14 +38,19 @@ type Options struct {
 	// Rename maps a command's name, in upper case, to the one that rename-command
 	// gave it in this server's redis.conf. May be nil.
 	Rename map[string]string
+	// Lifetime is after what time the next call makes the connection anew. The
+	// default is one hour with TLS, so that a certificate that either side has
+	// renewed comes into use and CertificateExpiry tells of it, and 0, for ever,
+	// without. Less than 0 is for ever, too.
+	Lifetime time.Duration
 	// ReplyLimit is how many bytes one command or pipeline may bring back before
 	// the connection is closed. The default is 64 MiB.
 	ReplyLimit int64
 }
 
-// Client is one kept connection to one server. A call on a broken connection
-// dials again, once; nothing is retried after it was sent. Its methods may be
-// called from any goroutine; concurrent calls wait for each other.
+// Client is one connection to one server, kept for Options.Lifetime. A call on a
+// broken connection dials again, once; nothing is retried after it was sent. Its
+// methods may be called from any goroutine; concurrent calls wait for each other.
 type Client struct {
 	db     *goredis.Client
 	rename map[string]string
@@ -114,6 +119,7 @@ func New(o Options) *Client {
 		MaxActiveConns:   1,
 		PipelinePoolSize: -1,
 		ConnMaxIdleTime:  -1,
+		ConnMaxLifetime:  o.lifetime(),
 		ReadBufferSize:   16 << 10,
 		WriteBufferSize:  4 << 10,
 	}
@@ -122,6 +128,14 @@ func New(o Options) *Client {
 	}
 	c.db = goredis.NewClient(opt)
 	return c
+}
+
+// lifetime returns Lifetime or its default.
+func (o Options) lifetime() time.Duration {
+	if o.Lifetime == 0 && o.TLS != nil {
+		return time.Hour
+	}
+	return o.Lifetime
 }
 
 // silence switches off go-redis' own log, a global of that package, once: what

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -26,12 +27,17 @@ import (
 // authority, and its key.
 func certificate(t *testing.T, name string) (cert, key string) {
 	t.Helper()
+	return certificateUntil(t, name, time.Now().Add(time.Hour))
+}
+
+func certificateUntil(t *testing.T, name string, end time.Time) (cert, key string) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -108,5 +114,44 @@ func TestTLS(t *testing.T) {
 				t.Errorf("reason %q, want %q and %q: %v", status.ReasonOf(err), tc.reason, tc.text, err)
 			}
 		})
+	}
+}
+
+// A certificate that the server has renewed is seen without a restart of either,
+// when the connection has lived its time.
+func TestRenewedCertificate(t *testing.T) {
+	cert, key := certificate(t, "old")
+	end := time.Now().Add(1000 * time.Hour).Truncate(time.Second)
+	renewed, renewedKey := certificateUntil(t, "renewed", end)
+	port := strconv.Itoa(testenv.FreePort(t))
+	srv := testenv.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
+	client := func(lifetime time.Duration) *redis.Client {
+		return newClient(t, redis.Options{Addr: "127.0.0.1:" + port, Lifetime: lifetime, TLS: func() (*tls.Config, error) {
+			return redis.TLSFiles{InsecureSkipVerify: true}.Config()
+		}})
+	}
+	id := func(c *redis.Client) int64 {
+		t.Helper()
+		v, err := c.Do(t.Context(), "CLIENT", "ID")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.(int64)
+	}
+	short, long := client(10*time.Millisecond), client(0)
+	first := id(long)
+	if id(short); short.CertificateExpiry().Equal(end) {
+		t.Fatal("the certificate is the new one already")
+	}
+	srv.Do(t, "CONFIG", "SET", "tls-cert-file", renewed, "tls-key-file", renewedKey)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		id(short)
+		if got := short.CertificateExpiry(); !got.Equal(end) {
+			return fmt.Errorf("the certificate ends at %s, want %s", got, end)
+		}
+		return nil
+	})
+	if id(long) != first || long.CertificateExpiry().Equal(end) {
+		t.Error("a new connection was made before its time")
 	}
 }

@@ -42,12 +42,9 @@ type facts struct {
 // learn asks the server for its facts. dataDir, if not empty, is where its data
 // directory is mounted here.
 func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
-	replies, err := pipeline(ctx, redis,
-		[]string{"INFO"},
-		[]string{"CONFIG", "GET", "dir"},
-		[]string{"CONFIG", "GET", "dbfilename"},
-		[]string{"CONFIG", "GET", "save"},
-	)
+	// Alone: to a Sentinel CONFIG is an unknown command, which would count in its
+	// statistics at every try.
+	replies, err := pipeline(ctx, redis, []string{"INFO"})
 	if err != nil {
 		return facts{}, err
 	}
@@ -62,18 +59,22 @@ func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
 	if in.Get("loading") == "1" {
 		return facts{}, status.WithReason(status.ReasonLoading, errors.New("the server is still loading its data"))
 	}
+	replies, err = pipeline(ctx, redis, []string{"CONFIG", "GET", "dir"}, []string{"CONFIG", "GET", "dbfilename"}, []string{"CONFIG", "GET", "save"})
+	if err != nil {
+		return facts{}, err
+	}
 	if f.dir == "" {
-		if f.dir, err = configReply(replies[1]); err != nil {
+		if f.dir, err = configReply(replies[0]); err != nil {
 			return facts{}, status.WithHint(status.ReasonOf(err), "allow CONFIG GET to the sidecar's user, or set backup.data-dir to where the server's data directory is mounted",
 				fmt.Errorf("where does the server keep its data: %w", err))
 		}
 	}
 	// These two are known better than guessed, but a server that does not tell
 	// can be backed up all the same.
-	if name, err := configReply(replies[2]); err == nil && name == filepath.Base(name) {
+	if name, err := configReply(replies[1]); err == nil && name == filepath.Base(name) {
 		f.dbfilename = name
 	}
-	if points, err := configReply(replies[3]); err == nil {
+	if points, err := configReply(replies[2]); err == nil {
 		f.savePoints = points != ""
 	}
 	return f, checkDir(f.dir)

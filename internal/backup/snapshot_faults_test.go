@@ -431,6 +431,17 @@ func TestCheckSpace(t *testing.T) {
 	}
 }
 
+// A Sentinel has no data, and is not asked for more than that tells.
+func TestSnapshotSentinel(t *testing.T) {
+	r := testenv.StartSentinel(t)
+	s, _ := dirStore(t)
+	_, err := newTestSnapshotter(t, r, s).Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonRejected, "the server is a Sentinel: it holds no data")
+	if stats := r.Do(t, "INFO", "stats").(string); !strings.Contains(stats, "total_error_replies:0\r\n") {
+		t.Errorf("an error reply in:\n%s", stats)
+	}
+}
+
 // With too little space the server is not asked to save.
 func TestSnapshotDiskFull(t *testing.T) {
 	r := testenv.StartRedis(t)

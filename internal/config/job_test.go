@@ -479,6 +479,37 @@ func TestRenamedConfig(t *testing.T) {
 	}
 }
 
+// A Sentinel is told so, once, and is not sent what it does not know.
+func TestSentinel(t *testing.T) {
+	v := newVolume(t, conf("maxmemory 100mb"))
+	s := testenv.StartSentinel(t)
+	r := start(t, Options{Path: v.path(), Interval: 20 * time.Millisecond}, s.Client(t))
+	r.until(status.Failing, status.ReasonRejected, nil)
+	before, _ := r.report()
+	if want := "the server is a Sentinel: it has none of the parameters of redis.conf"; before.Message != want {
+		t.Errorf("got %q, want %q", before.Message, want)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if now, _ := r.report(); now.NextRun.Sub(before.NextRun) < 60*time.Millisecond {
+			return errors.New("it does not look again")
+		}
+		return nil
+	})
+	in, err := s.Client(t).Info(t.Context(), "stats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in.Get("total_error_replies"); got != "0" {
+		t.Errorf("%s error replies", got)
+	}
+	if n := strings.Count(r.log.String(), "\n"); n != 1 {
+		t.Errorf("%d log lines:\n%s", n, r.log)
+	}
+	if n := testenv.Metrics(t, r.job)[`redis_sidecar_config_reloads_total{result="error"}`]; n != 1 {
+		t.Errorf("%v applications counted", n)
+	}
+}
+
 func TestIncludesAreFollowed(t *testing.T) {
 	dir := t.TempDir()
 	v := newVolume(t, map[string]string{

@@ -73,6 +73,10 @@ func (j *Job) ask(ctx context.Context, tree *Tree) (info.Info, map[string]string
 	if err != nil {
 		return info.Info{}, nil, j.remember(tree, "", missing(err, "+info"))
 	}
+	if seen.Mode() == "sentinel" { // to it CONFIG is an unknown command
+		return info.Info{}, nil, status.WithHint(status.ReasonRejected, "redis.addr must name the redis-server that is started with this file; a Sentinel keeps its sentinel.conf itself",
+			errors.New("the server is a Sentinel: it has none of the parameters of redis.conf"))
+	}
 	live, err := j.values(ctx)
 	if err != nil {
 		return info.Info{}, nil, j.remember(tree, "", missing(err, "+config|get"))

@@ -14,13 +14,14 @@ const (
 	Unable                  // the question could not be put: TLS, name resolution, no RESP
 )
 
-// Role is what the server is in replication; "" when it may not be asked.
+// Role is what the server is; "" when it may not be asked.
 type Role string
 
 // The roles.
 const (
-	Master  Role = "master"
-	Replica Role = "replica"
+	Master   Role = "master"
+	Replica  Role = "replica"
+	Sentinel Role = "sentinel" // it holds no data and has no role in replication
 )
 
 // Observation is what is known of the server when a verdict is asked for: the

@@ -98,7 +98,7 @@ func ask(ctx context.Context, s Server, cluster bool, without refusals) answer {
 	a.info = info.Parse(text.String())
 	// A user without +ping that may read INFO gives all the facts but the
 	// complaints; that is no trouble.
-	if a.trouble == ReasonNoPerm && a.info.Get("role") != "" {
+	if a.trouble == ReasonNoPerm && roleOf(a.info) != "" {
 		a.trouble = ""
 	}
 	return a
@@ -187,14 +187,7 @@ func (a answer) facts(o *Observation) {
 		o.LoadingBytes, _ = in.Int("loading_total_bytes")
 		o.LoadingETA = secondsOf(in, "loading_eta_seconds")
 	}
-	switch in.Get("role") {
-	case "master":
-		o.Role = Master
-	case "slave":
-		o.Role = Replica
-	default:
-		o.Role = ""
-	}
+	o.Role = roleOf(in)
 	o.LinkUp = in.Get("master_link_status") == "up"
 	o.LinkDown = secondsOf(in, "master_link_down_since_seconds")
 	o.LinkMute = secondsOf(in, "master_last_io_seconds_ago")
@@ -212,6 +205,19 @@ func (a answer) facts(o *Observation) {
 	if !o.ClusterEnabled {
 		o.ClusterState = ""
 	}
+}
+
+// roleOf reads the role. A Sentinel answers INFO replication with nothing.
+func roleOf(in info.Info) Role {
+	switch {
+	case in.Get("role") == "master":
+		return Master
+	case in.Get("role") == "slave":
+		return Replica
+	case in.Mode() == "sentinel":
+		return Sentinel
+	}
+	return ""
 }
 
 // secondsOf reads a field of whole seconds; what is absent, negative or absurd

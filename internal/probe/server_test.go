@@ -42,6 +42,12 @@ func quick() probe.Policy {
 // its options before.
 func monitor(t *testing.T, o redis.Options, p probe.Policy, change ...func(*probe.Options)) *probe.Monitor {
 	t.Helper()
+	return monitorOn(t, status.NewBoard(slog.New(slog.DiscardHandler), nil), o, p, change...)
+}
+
+// monitorOn is monitor with the board that it reports to.
+func monitorOn(t *testing.T, board *status.Board, o redis.Options, p probe.Policy, change ...func(*probe.Options)) *probe.Monitor {
+	t.Helper()
 	o.Timeout, o.Name = probe.AskTimeout, "probe"
 	fresh := o
 	fresh.Timeout = probe.FreshTimeout
@@ -59,7 +65,7 @@ func monitor(t *testing.T, o redis.Options, p probe.Policy, change ...func(*prob
 	for _, c := range change {
 		c(&options)
 	}
-	m := probe.NewMonitor(redis.New(o), options, status.NewBoard(slog.New(slog.DiscardHandler), nil).Register(status.Probe, probe.Reasons()...))
+	m := probe.NewMonitor(redis.New(o), options, board.Register(status.Probe, probe.Reasons()...))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -277,6 +283,43 @@ func TestServerPermissions(t *testing.T) {
 
 	r.Do(t, "ACL", "SETUSER", "nothing", "+ping", "+info")
 	becomes(t, m, probe.Readiness, "ok: master")
+}
+
+// A Sentinel answers INFO without the sections of replication, and has no data.
+func TestServerSentinel(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t)
+	s := testenv.StartSentinel(t, fmt.Sprintf("sentinel monitor mymaster 127.0.0.1 %d 1", master.Port))
+	board := status.NewBoard(slog.New(slog.DiscardHandler), nil)
+	m := monitorOn(t, board, redis.Options{Addr: s.Addr}, quick(), func(o *probe.Options) { o.Policy.UnreadyOnMisconf = true })
+	becomes(t, m, probe.Readiness, "ok: sentinel")
+	holds(t, m, probe.Startup, started)
+	holds(t, m, probe.Liveness, alive)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		rep, _ := board.Report(status.Probe)
+		if d, _ := rep.Detail.(probe.Detail); rep.State != status.OK || rep.Message != "ready: sentinel" || d.Role != probe.Sentinel || d.RunID == "" {
+			return fmt.Errorf("%+v", rep)
+		}
+		return nil
+	})
+	in, err := s.Client(t).Info(t.Context(), "stats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in.Get("total_error_replies"); got != "0" {
+		t.Errorf("%s error replies", got)
+	}
+	s.Do(t, "ACL", "SETUSER", "info", "on", ">pw", "-@all", "+info")
+	s.Do(t, "ACL", "SETUSER", "ping", "on", ">pw", "-@all", "+ping")
+	as := func(user string) *probe.Monitor {
+		return monitor(t, redis.Options{Addr: s.Addr, Credentials: func() (string, string, error) { return user, "pw", nil }}, quick())
+	}
+	becomes(t, as("info"), probe.Readiness, "ok: sentinel")
+	becomes(t, as("ping"), probe.Readiness, "ok: it answers PING; INFO is not permitted, so a replica's lag is not known")
+
+	s.Kill(t)
+	becomes(t, m, probe.Readiness, "not ready: PING: connect: connection refused")
+	becomes(t, m, probe.Liveness, "not alive: no connection for 3 s: PING: connect: connection refused")
 }
 
 func TestServerMaxClients(t *testing.T) {
@@ -508,6 +551,7 @@ func TestOnce(t *testing.T) {
 
 	cluster := testenv.StartRedis(t, "--cluster-enabled", "yes")
 	is(t, look(t, cluster.Addr), started, alive, "ok: master; the cluster is not formed yet")
+	is(t, look(t, testenv.StartSentinel(t).Addr), started, alive, "ok: sentinel")
 }
 
 func TestHandlersAskAndMetrics(t *testing.T) {

@@ -230,6 +230,10 @@ func TestJudge(t *testing.T) {
 			want: [3]string{started, alive,
 				"ok: it answers PING; INFO is not permitted, so a replica's lag is not known"},
 		},
+		"Sentinel": {
+			o:    with(healthy(), func(o *Observation) { o.Role = Sentinel }),
+			want: [3]string{started, alive, "ok: sentinel"},
+		},
 		"maxclients, the kept connection is lost": {
 			o: with(healthy(), trouble(ReasonMaxClients, "PING: ERR max number of clients reached")),
 			want: [3]string{started, "ok: it answers: PING: ERR max number of clients reached",
@@ -405,7 +409,7 @@ func TestJudgeHoldsForEveryObservation(t *testing.T) {
 	bools := []bool{false, true}
 	for _, contact := range []Contact{Unasked, Answered, Silent, Refused, Unable} {
 		for _, trouble := range []Reason{"", ReasonBusy, ReasonAuth, ReasonNoPerm, ReasonMaxClients, ReasonMisconf, ReasonMasterDown} {
-			for _, role := range []Role{"", Master, Replica} {
+			for _, role := range []Role{"", Master, Replica, Sentinel} {
 				for _, d := range durations {
 					for _, stale := range durations {
 						for _, loading := range bools {

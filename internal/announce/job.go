@@ -187,6 +187,10 @@ func (j *Job) tick(ctx context.Context) (string, error) {
 		j.settle("")
 		return "", err
 	}
+	if st.sentinel {
+		j.rest()
+		return sentinelMessage, nil
+	}
 	param := replicaParam
 	if j.opt.Mode == Cluster || j.opt.Mode == Auto && st.cluster {
 		param = clusterParam
@@ -227,6 +231,18 @@ func (j *Job) tick(ctx context.Context) (string, error) {
 		message += "; it has no effect, this server is not a cluster node"
 	}
 	return j.remakeLink(ctx, st, message)
+}
+
+// sentinelMessage is what holds beside a Sentinel.
+const sentinelMessage = "a Sentinel: nothing to announce here"
+
+// rest forgets what was learnt of a redis-server: a Sentinel is there now.
+func (j *Job) rest() {
+	j.settle("")
+	j.relink = relink{}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.own, j.announced, j.waiting = Own{}, nil, ""
 }
 
 // leaveName tells whether a host name that somebody else set is left alone: names
@@ -369,6 +385,7 @@ func isRefused(err error) bool {
 
 // state is what the server says of itself.
 type state struct {
+	sentinel   bool              // then nothing else is known
 	announced  map[string]string // the parameters of the two it has
 	cluster    bool
 	replica    bool
@@ -386,37 +403,45 @@ func (st state) prefersV6(param string) bool {
 	return false
 }
 
-// look reads the server's state. One pattern fetches both parameters: several
-// need Redis 7.0.
+// look reads the server's state. INFO comes first: to a Sentinel CONFIG is an
+// unknown command, which would count in its statistics. One pattern fetches both
+// parameters: several need Redis 7.0.
 func (j *Job) look(ctx context.Context) (state, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	replies, err := j.server.Pipeline(ctx,
-		[]string{"INFO", "replication"}, []string{"INFO", "cluster"}, []string{"CONFIG", "GET", "*-announce-ip"})
+	replies, err := j.server.Pipeline(ctx, []string{"INFO", "replication"}, []string{"INFO", "cluster"}, []string{"INFO", "server"})
 	if err != nil {
 		return state{}, err
 	}
-	for _, r := range replies {
-		if err, ok := r.(error); ok {
-			return state{}, err
+	var in [3]info.Info
+	for i, r := range replies {
+		switch r := r.(type) {
+		case string:
+			in[i] = info.Parse(r)
+		case error:
+			return state{}, r
+		default:
+			return state{}, status.WithReason(status.ReasonProtocol, errors.New("INFO: the reply is not a text"))
 		}
 	}
-	replication, ok1 := replies[0].(string)
-	cluster, ok2 := replies[1].(string)
-	if !ok1 || !ok2 {
-		return state{}, status.WithReason(status.ReasonProtocol, errors.New("INFO: the reply is not a text"))
+	replication, cluster, server := in[0], in[1], in[2]
+	if server.Mode() == "sentinel" {
+		return state{sentinel: true}, nil
+	}
+	config, err := j.server.Do(ctx, "CONFIG", "GET", "*-announce-ip")
+	if err != nil {
+		return state{}, err
 	}
 	st := state{announced: map[string]string{}}
-	for name, value := range pairs(replies[2]) {
+	for name, value := range pairs(config) {
 		if name == replicaParam || name == clusterParam {
 			st.announced[name] = value
 		}
 	}
-	in := info.Parse(replication)
-	st.replica = in.Get("role") == "slave"
-	st.masterHost = in.Get("master_host")
-	st.linkUp = in.Get("master_link_status") == "up"
-	st.cluster = info.Parse(cluster).Get("cluster_enabled") == "1"
+	st.replica = replication.Get("role") == "slave"
+	st.masterHost = replication.Get("master_host")
+	st.linkUp = replication.Get("master_link_status") == "up"
+	st.cluster = cluster.Get("cluster_enabled") == "1"
 	return st, nil
 }
 

@@ -412,6 +412,59 @@ func TestServerGoneAndBack(t *testing.T) {
 	}
 }
 
+// A Sentinel has nothing to announce by CONFIG, which it does not know. A server
+// that comes to its address later is looked after again.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t)
+	s := testenv.StartSentinel(t, fmt.Sprintf("sentinel monitor mymaster 127.0.0.1 %d 1", master.Port))
+	for _, mode := range []Mode{Auto, Replication, Cluster} {
+		j := run(t, s.Client(t), Options{PodIP: "10.1.1.1", Mode: mode, Interval: 20 * time.Millisecond})
+		rep := j.says(t, status.OK, "a Sentinel: nothing to announce here")
+		if diff := cmp.Diff(Detail{Mode: mode}, rep.Detail); diff != "" {
+			t.Errorf("detail (-want +got):\n%s", diff)
+		}
+		// Look after look.
+		testenv.Eventually(t, 10*time.Second, func() error {
+			if now, _ := j.board.Report(status.Announce); !now.NextRun.After(rep.NextRun) {
+				return errors.New("it does not look again")
+			}
+			return nil
+		})
+		if ok, why := j.OK(); !ok {
+			t.Errorf("not OK: %s", why)
+		}
+		if n := strings.Count(j.log.String(), "\n"); n != 1 {
+			t.Errorf("%d log lines:\n%s", n, j.log)
+		}
+	}
+	// INFO errorstats is always empty on a Sentinel, INFO stats is not.
+	if got := infoOf(t, s, "stats").Get("total_error_replies"); got != "0" {
+		t.Errorf("%s error replies", got)
+	}
+}
+
+func TestServerInPlaceOfASentinel(t *testing.T) {
+	t.Parallel()
+	s := testenv.StartSentinel(t)
+	port := strconv.Itoa(s.Port)
+	j := run(t, s.Client(t), Options{PodIP: "10.1.1.1"})
+	j.says(t, status.OK, "a Sentinel: nothing to announce here")
+	s.Stop(t)
+	r := testenv.StartRedis(t, "--port", port)
+	rep := j.says(t, status.OK, "replica-announce-ip is 10.1.1.1 (pod)")
+	if got := rep.Detail.(Detail).Corrections; got != 1 {
+		t.Errorf("%d corrections", got)
+	}
+	r.Stop(t)
+	path := r.WriteFile(t, "sentinel.conf", "")
+	testenv.StartRedisIn(t, r.Dir, path, "--sentinel", "--port", port)
+	rep = j.says(t, status.OK, "a Sentinel: nothing to announce here")
+	if d := rep.Detail.(Detail); d.Address != "" || d.Announced != nil {
+		t.Errorf("the status page still shows %+v", d)
+	}
+}
+
 // stubborn takes a CONFIG SET and forgets it.
 type stubborn struct{ Server }
 
@@ -466,7 +519,7 @@ type deaf struct {
 
 func (d deaf) Do(ctx context.Context, args ...string) (any, error) {
 	v, err := d.Server.Do(ctx, args...)
-	if args[0] == "CONFIG" && args[1] == "GET" {
+	if args[0] == "CONFIG" && args[1] == "GET" && args[2] == replicaParam {
 		d.once.Do(func() { v, err = nil, status.WithReason(status.ReasonTimeout, errors.New("no answer")) })
 	}
 	return v, err

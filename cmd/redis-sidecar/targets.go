@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -99,11 +100,17 @@ func (a *agent) open(r exporter.Request, conn redis.Options) (exporter.Opened, e
 		if !ok {
 			continue
 		}
-		keys, err := exporter.ParseKeys(text)
+		keys, err := settings.ParseKeys(text)
 		if err != nil {
+			if h, ok := errors.AsType[interface {
+				error
+				Hint() string
+			}](err); ok {
+				err = fmt.Errorf("%w: %s", err, h.Hint())
+			}
 			return exporter.Opened{}, fmt.Errorf("%s: %w", param, err)
 		}
-		*into = keys
+		*into = exporterKeys(keys)
 	}
 	if r.TLSServerName != "" && conn.TLS != nil {
 		files := conn.TLS

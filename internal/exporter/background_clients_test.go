@@ -135,12 +135,8 @@ func TestTooManyClients(t *testing.T) {
 // A Sentinel has clients, and nothing else that is looked at in the background.
 func TestClientsOfASentinel(t *testing.T) {
 	srv := testenv.StartSentinel(t)
-	keys, err := exporter.ParseKeys("*")
-	if err != nil {
-		t.Fatal(err)
-	}
 	e, _ := newBackground(t, srv, exporter.BackgroundOptions{
-		Interval: quick, Clients: exporter.ClientOptions{Enabled: true}, Streams: exporter.StreamOptions{Check: keys},
+		Interval: quick, Clients: exporter.ClientOptions{Enabled: true}, Streams: exporter.StreamOptions{Check: keysIn(0, "*")},
 	})
 	ranBackground(t, e, "streams")
 	got := ranBackground(t, e, "clients")

@@ -9,8 +9,19 @@ import (
 	"strings"
 )
 
-// KeyOptions say which keys are looked at. What the lists are made of, see
-// [ParseKeys].
+// Key names a key of a database, or a pattern of keys.
+type Key struct {
+	DB  int
+	Key string
+}
+
+func (k Key) label() string { return "db" + strconv.Itoa(k.DB) }
+
+// isPattern tells whether the key has a character that means something in a
+// pattern of SCAN; redis_exporter looks for the same ones.
+func (k Key) isPattern() bool { return strings.ContainsAny(k.Key, `?*[]^`) }
+
+// KeyOptions say which keys are looked at.
 type KeyOptions struct {
 	// Check are patterns and keys whose size, memory and value are shown. The
 	// keys of a pattern are found by SCAN.

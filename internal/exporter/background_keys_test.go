@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,55 +17,16 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
-func TestParseKeys(t *testing.T) {
-	type keys = []exporter.Key
-	for list, want := range map[string]keys{
-		"":                            nil,
-		"foo":                         {{0, "foo"}},
-		" foo , db3=bar*,,7=b ":       {{0, "foo"}, {3, "bar*"}, {7, "b"}},
-		"db0=a%2Cb%3Dc%25+d%2Be":      {{0, "a,b=c% d+e"}},
-		"db15=user:[0-9]:*,db2=x y":   {{15, "user:[0-9]:*"}, {2, "x y"}},
-		"db0=%E2%82%AC":               {{0, "€"}},
-		"db1=a,db1=b,db1=a":           {{1, "a"}, {1, "b"}, {1, "a"}},
-		"db0=\tleading and trailing ": {{0, "leading and trailing"}},
-	} {
-		got, err := exporter.ParseKeys(list)
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
-			t.Errorf("%q: %v\n%s", list, err, diff)
-		}
+// keysIn are keys or patterns in a database.
+func keysIn(db int, names ...string) []exporter.Key {
+	out := make([]exporter.Key, len(names))
+	for i, name := range names {
+		out[i] = exporter.Key{DB: db, Key: name}
 	}
-	for list, want := range map[string]string{
-		"a,db0=b=c": `"db0=b=c" has two equals signs: write db0=key, and %3D`,
-		"dbx=a":     `"dbx=a": "dbx" is not a database: write db0=key`,
-		"db-1=a":    `is not a database`,
-		"=a":        `"=a": "" is not a database`,
-		"db0=":      `"db0=" names no key`,
-		"a%zz":      `"a%zz": invalid URL escape "%zz": write %25`,
-	} {
-		if _, err := exporter.ParseKeys(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %s", list, err, want)
-		}
-	}
+	return out
 }
 
-func TestParseIntervals(t *testing.T) {
-	got, err := exporter.ParseIntervals("clients=15s, keys=10m")
-	if diff := cmp.Diff(map[string]time.Duration{"clients": 15 * time.Second, "keys": 10 * time.Minute}, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-	for list, want := range map[string]string{
-		"client=15s":    "no background collector of that name: there are single_keys,",
-		"clients":       "must be a duration of at least 1s, such as clients=5m",
-		"clients=10ms":  "at least 1s",
-		"clients=often": "at least 1s",
-	} {
-		if _, err := exporter.ParseIntervals(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %s", list, err, want)
-		}
-	}
-}
-
-// without returns the samples of some metrics, by the series' names.
+// only returns the samples of some metrics, by the series' names.
 func only(got map[string]string, prefixes ...string) map[string]string {
 	out := make(map[string]string)
 	for series, value := range got {
@@ -99,10 +61,9 @@ func fillKeys(t *testing.T, srv *testenv.Redis) {
 func TestSingleKeys(t *testing.T) {
 	srv := testenv.StartRedis(t)
 	fillKeys(t, srv)
-	keys, err := exporter.ParseKeys("number,word,empty,zeros,hyper,list,set,zset,hash,stream,hll,a*,binary,missing,db3=number,db3=missing,db9=number")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := slices.Concat(
+		keysIn(0, "number", "word", "empty", "zeros", "hyper", "list", "set", "zset", "hash", "stream", "hll", "a*", "binary", "missing"),
+		keysIn(3, "number", "missing"), keysIn(9, "number"))
 	e, board := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, Keys: exporter.KeyOptions{Single: keys}})
 	got := ranBackground(t, e, "single_keys")
 	key := func(metric, key string) string { return `redis_key_` + metric + `{db="db0",key="` + key + `"}` }
@@ -138,10 +99,7 @@ func TestSingleKeys(t *testing.T) {
 func TestKeysByPattern(t *testing.T) {
 	srv := testenv.StartRedis(t)
 	fillKeys(t, srv)
-	keys, err := exporter.ParseKeys("db3=three:*,h[al]*,number,queue,db4=*,none*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := slices.Concat(keysIn(3, "three:*"), keysIn(0, "h[al]*", "number", "queue"), keysIn(4, "*"), keysIn(0, "none*"))
 	e, _ := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, BatchSize: 3, Keys: exporter.KeyOptions{Check: keys, HideValues: true}})
 	want := map[string]string{
 		`redis_key_size{db="db3",key="three:1"}`: "1",
@@ -252,10 +210,8 @@ func TestCountKeys(t *testing.T) {
 	srv := testenv.StartRedis(t, "--databases", "4")
 	fillKeys(t, srv)
 	srv.Fill(t, "many:", 5000, 1)
-	keys, err := exporter.ParseKeys("many:*,db3=*,db3=three:?,db3=number,number,missing,db1=*,db9=*,db9=x,*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := slices.Concat(keysIn(0, "many:*"), keysIn(3, "*", "three:?", "number"), keysIn(0, "number", "missing"),
+		keysIn(1, "*"), keysIn(9, "*", "x"), keysIn(0, "*"))
 	e, _ := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, Keys: exporter.KeyOptions{Count: keys}})
 	got := ranBackground(t, e, "count_keys")
 	count := func(db int, key string) string { return fmt.Sprintf(`redis_keys_count{db="db%d",key="%s"}`, db, key) }

@@ -89,13 +89,6 @@ func TestScriptThatHangs(t *testing.T) {
 	}
 }
 
-func TestParseScripts(t *testing.T) {
-	got, err := exporter.ParseScripts(" /a/b.lua,,c d.lua ,")
-	if diff := cmp.Diff([]string{"/a/b.lua", "c d.lua"}, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-}
-
 // ftInfo is a reply to FT.INFO as RediSearch 2.8 gives it, shortened.
 func ftInfo(name string) []any {
 	return []any{

@@ -10,8 +10,7 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
-// StreamOptions say which streams are looked at. What the lists are made of, see
-// [ParseKeys].
+// StreamOptions say which streams are looked at.
 type StreamOptions struct {
 	// Check are patterns and keys of streams. The keys of a pattern are found by
 	// SCAN.

@@ -2,6 +2,7 @@ package exporter_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,10 +34,7 @@ func fillStreams(t *testing.T, srv *testenv.Redis) {
 func TestStreams(t *testing.T) {
 	srv := testenv.StartRedis(t)
 	fillStreams(t, srv)
-	keys, err := exporter.ParseKeys("orders,empty,missing,db2=orders*,db5=*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := slices.Concat(keysIn(0, "orders", "empty", "missing"), keysIn(2, "orders*"), keysIn(5, "*"))
 	e, board := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, Streams: exporter.StreamOptions{Check: keys}})
 	got := ranBackground(t, e, "streams")
 	series := func(metric, stream string) string {
@@ -130,10 +128,7 @@ func TestKeyGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	patterns, err := exporter.ParseKeyGroups(` ^(user):%d+$ ,"^(a,b)$", ^([^:]+): ,`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	patterns := []string{"^(user):%d+$", "^(a,b)$", "^([^:]+):"}
 	e, _ := newBackground(t, srv, exporter.BackgroundOptions{Interval: quick, BatchSize: 50, Groups: exporter.GroupOptions{Patterns: patterns, MaxDistinct: 3}})
 	got := ranBackground(t, e, "key_groups")
 	count := func(db int, group string) string {
@@ -159,41 +154,8 @@ func TestKeyGroups(t *testing.T) {
 	expect(t, got, map[string]string{about("success", "key_groups"): "1"})
 }
 
-func TestParseKeyGroups(t *testing.T) {
-	got, err := exporter.ParseKeyGroups(`^(.*)_[^_]+$, "a,b" ,,x""y`)
-	if err == nil { // a quote within a field that has none around it
-		t.Errorf("got %q", got)
-	}
-	got, err = exporter.ParseKeyGroups(`^(.*)_[^_]+$,"a,""b""",,%d `)
-	if diff := cmp.Diff([]string{"^(.*)_[^_]+$", `a,"b"`, "%d"}, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-	if got, err := exporter.ParseKeyGroups("  "); err != nil || got != nil {
-		t.Errorf("%q, %v", got, err)
-	}
-	for list, want := range map[string]string{
-		"a,(b":     `"(b" is not a Lua pattern: parentheses do not pair`,
-		"[a":       "write %[ for a bracket",
-		"%":        "write %% for a percent sign",
-		"a\nb":     "more than one line",
-		`"a`:       "double quotes",
-		"%b(":      "needs two characters",
-		"(a%1)":    "must follow the end of the capture",
-		"%fa":      "needs a [set]",
-		`a,"b" c"`: "not a line of CSV",
-	} {
-		if _, err := exporter.ParseKeyGroups(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %s", list, err, want)
-		}
-	}
-}
-
 // What XINFO STREAM says of a stream whose producers give ids of their own.
 func TestIdempotentStream(t *testing.T) {
-	keys, err := exporter.ParseKeys("orders")
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := &replay{info: "redis_version:8.6.0\r\n", replies: map[string]any{
 		"INFO server": "redis_version:8.6.0\r\n", "INFO replication": "role:master\r\n",
 		"INFO keyspace": "# Keyspace\r\ndb0:keys=1,expires=0\r\n", "SELECT 0": "OK", "TYPE orders": "stream",
@@ -202,7 +164,7 @@ func TestIdempotentStream(t *testing.T) {
 		"XINFO GROUPS orders": []any{},
 	}}
 	e, _ := newExporter(t, server, exporter.Options{Background: exporter.BackgroundOptions{
-		Server: server, Interval: time.Hour, Streams: exporter.StreamOptions{Check: keys},
+		Server: server, Interval: time.Hour, Streams: exporter.StreamOptions{Check: keysIn(0, "orders")},
 	}})
 	runBackground(t, e)
 	testenv.Eventually(t, 10*time.Second, func() error { return has(about("runs_total", "streams"), "1")(scrape(t, e)) })

@@ -44,13 +44,6 @@ func TestPermissionsFollowTheVersionAndTheOptions(t *testing.T) {
 }
 
 func TestPermissionsOfTheBackground(t *testing.T) {
-	keys := func(text string) []exporter.Key {
-		k, err := exporter.ParseKeys(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
 	const value = " +getrange +hlen +llen +memory|usage +pfcount +readonly"
 	type options = exporter.BackgroundOptions
 	for name, tt := range map[string]struct {
@@ -59,14 +52,14 @@ func TestPermissionsOfTheBackground(t *testing.T) {
 		want    string
 	}{
 		"nothing":  {},
-		"globs":    {o: options{Keys: exporter.KeyOptions{Check: keys("user:*,plain")}}, want: "%R~plain %R~user:*" + value + " +scan +scard +strlen +type +xlen +zcard"},
-		"literal":  {o: options{Keys: exporter.KeyOptions{Single: keys(`db2=a*[b] c\\`)}}, want: `%R~a\*\[b]?c\\\\` + value + " +scard +select +strlen +type +xlen +zcard"},
-		"6.2":      {o: options{Keys: exporter.KeyOptions{Single: keys("a")}}, version: "6.2.0", want: "~a" + value + " +scard +strlen +type +xlen +zcard"},
-		"8.8":      {o: options{Keys: exporter.KeyOptions{Single: keys("a")}}, version: "8.8.0", want: "%R~a +arcount" + value + " +scard +strlen +type +xlen +zcard"},
-		"counting": {o: options{Keys: exporter.KeyOptions{Count: keys("*,one")}}, want: "%R~one +exists +readonly +scan"},
-		"streams":  {o: options{Streams: exporter.StreamOptions{Single: keys("s"), NoConsumers: true}}, want: "%R~s +readonly +type +xinfo|groups +xinfo|stream"},
-		"groups":   {o: options{Groups: exporter.GroupOptions{Patterns: []string{"."}}, Keys: exporter.KeyOptions{Count: keys("a")}}, want: "%R~* +exists +memory|usage +readonly +scan +select"},
-		"all":      {o: options{Streams: exporter.StreamOptions{Check: keys("*,a*")}}, want: "%R~* +readonly +scan +type +xinfo|consumers +xinfo|groups +xinfo|stream"},
+		"globs":    {o: options{Keys: exporter.KeyOptions{Check: keysIn(0, "user:*", "plain")}}, want: "%R~plain %R~user:*" + value + " +scan +scard +strlen +type +xlen +zcard"},
+		"literal":  {o: options{Keys: exporter.KeyOptions{Single: keysIn(2, `a*[b] c\\`)}}, want: `%R~a\*\[b]?c\\\\` + value + " +scard +select +strlen +type +xlen +zcard"},
+		"6.2":      {o: options{Keys: exporter.KeyOptions{Single: keysIn(0, "a")}}, version: "6.2.0", want: "~a" + value + " +scard +strlen +type +xlen +zcard"},
+		"8.8":      {o: options{Keys: exporter.KeyOptions{Single: keysIn(0, "a")}}, version: "8.8.0", want: "%R~a +arcount" + value + " +scard +strlen +type +xlen +zcard"},
+		"counting": {o: options{Keys: exporter.KeyOptions{Count: keysIn(0, "*", "one")}}, want: "%R~one +exists +readonly +scan"},
+		"streams":  {o: options{Streams: exporter.StreamOptions{Single: keysIn(0, "s"), NoConsumers: true}}, want: "%R~s +readonly +type +xinfo|groups +xinfo|stream"},
+		"groups":   {o: options{Groups: exporter.GroupOptions{Patterns: []string{"."}}, Keys: exporter.KeyOptions{Count: keysIn(0, "a")}}, want: "%R~* +exists +memory|usage +readonly +scan +select"},
+		"all":      {o: options{Streams: exporter.StreamOptions{Check: keysIn(0, "*", "a*")}}, want: "%R~* +readonly +scan +type +xinfo|consumers +xinfo|groups +xinfo|stream"},
 		"scripts":  {o: options{Scripts: exporter.ScriptOptions{Files: []string{"f"}}}, want: "+eval"},
 		"clients":  {o: options{Clients: exporter.ClientOptions{Enabled: true}}, want: "+client|list"},
 		"search":   {o: options{Search: exporter.SearchOptions{Enabled: true}}, version: "8.0.0", want: "+ft._list +ft.info"},

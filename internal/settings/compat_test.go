@@ -161,6 +161,13 @@ func TestExporterValues(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
+	s = load(t, settings.Input{Args: []string{"--check-key-groups", `a,"b,""c""",,  %d `}})
+	if diff := cmp.Diff([]string{"a", `b,"c"`, "%d"}, s.Exporter.Keys.Groups); diff != "" {
+		t.Errorf("quotes (-want +got):\n%s", diff)
+	}
+	if s := load(t, settings.Input{Args: []string{"--check-key-groups=  "}}); s.Exporter.Keys.Groups != nil {
+		t.Errorf("groups of spaces: %q", s.Exporter.Keys.Groups)
+	}
 	if s := load(t, settings.Input{Args: []string{"--debug", "--log-level=error"}}); s.Log.Level != "debug" {
 		t.Errorf("--debug beside --log-level gives %q", s.Log.Level)
 	}
@@ -217,6 +224,7 @@ func TestExporterProblems(t *testing.T) {
 		"--check-keys=db0=a,db0=b=c":                           `item 2, "db0=b=c": has more than one =` + "\n    hint: write = in a key as %3D",
 		"--check-keys=a,x0=b":                                  `item 2, "x0=b": the part before = is no database`,
 		"--check-keys=db-1=b":                                  `the part before = is no database`,
+		"--check-keys=db65536=b":                               "the part before = is no database\n    hint: db and its number, at most 65535",
 		"--check-keys=db1=":                                    `item 1, "db1=": names no key`,
 		"--count-keys=100%":                                    `item 1, "100%": has a % that is no escape`,
 		"--check-key-groups=a,^(b":                             `item 2, "^(b": a ( has no )`,
@@ -227,6 +235,8 @@ func TestExporterProblems(t *testing.T) {
 		"--check-key-groups=%b(":                               `%b needs two characters`,
 		"--check-key-groups=%fa":                               `%f needs a set`,
 		"--check-key-groups=(a%1)":                             `%1: there is no such finished capture`,
+		"--check-key-groups=\"a":                               `column 3: extraneous or missing " in quoted-field` + "\n    hint: a pattern with a comma",
+		"--check-key-groups=a,\"b\" c\"":                       `extraneous or missing " in quoted-field`,
 		"--check-key-groups=a\"b":                              `column 2: bare " in non-quoted`,
 		"--check-key-groups=a\nb":                              `has more than one line`,
 		"--check-keys-batch-size=0":                            `out of range`,
@@ -340,6 +350,41 @@ func TestListsAreRedacted(t *testing.T) {
 	}
 }
 
+func TestParseKeys(t *testing.T) {
+	type keys = []settings.DBKey
+	for list, want := range map[string]keys{
+		"":                            nil,
+		" ,, ":                        nil,
+		"foo":                         {{0, "foo"}},
+		" foo , db3=bar*,,7=b ":       {{0, "foo"}, {3, "bar*"}, {7, "b"}},
+		"db0=a%2Cb%3Dc%25+d%2Be":      {{0, "a,b=c% d+e"}},
+		"db15=user:[0-9]:*,db2=x y":   {{15, "user:[0-9]:*"}, {2, "x y"}},
+		"db0=%E2%82%AC":               {{0, "€"}},
+		"db1=a,db1=b,db1=a":           {{1, "a"}, {1, "b"}, {1, "a"}},
+		"db0=\tleading and trailing ": {{0, "leading and trailing"}},
+		"db65535=last":                {{65535, "last"}},
+	} {
+		got, err := settings.ParseKeys(list)
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%q: %v (-want +got)\n%s", list, err, diff)
+		}
+	}
+	for list, want := range map[string]string{
+		"a,db0=b=c":               `item 2, "db0=b=c": has more than one =`,
+		"dbx=a":                   `item 1, "dbx=a": the part before = is no database`,
+		"db-1=a":                  `is no database`,
+		"=a":                      `item 1, "=a": the part before = is no database`,
+		"a,,db65536=a":            `item 3, "db65536=a": the part before = is no database`,
+		"db9999999999999999999=a": `is no database`,
+		"db0=":                    `item 1, "db0=": names no key`,
+		"a%zz":                    `item 1, "a%zz": has a % that is no escape`,
+	} {
+		if _, err := settings.ParseKeys(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", list, err, want)
+		}
+	}
+}
+
 func FuzzParseKeys(f *testing.F) {
 	for _, s := range []string{"db0=user:*,db3=a%2Cb", "a=b=c", "%", ",,", "db=", "d1b=+"} {
 		f.Add(s)
@@ -350,7 +395,7 @@ func FuzzParseKeys(f *testing.F) {
 			return
 		}
 		for _, k := range keys {
-			if k.Key == "" || k.DB < 0 {
+			if k.Key == "" || k.DB < 0 || k.DB > 65535 {
 				t.Errorf("%q gives %+v", text, k)
 			}
 		}

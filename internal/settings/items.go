@@ -52,6 +52,9 @@ func withoutCommas(hint string) func([]string) (string, error) {
 	}
 }
 
+// maxDatabases bounds the number of a database. Servers have 16 unless told otherwise.
+const maxDatabases = 1 << 16
+
 // ParseKeys reads a list such as "db0=user:*,db3=queue,plain", as redis_exporter
 // does: items without a database are in 0, and what would separate is written as
 // in the query of a URL (%2C for a comma, %3D for =, %2B for +, + for a space).
@@ -68,8 +71,8 @@ func ParseKeys(text string) ([]DBKey, error) {
 		}
 		db = strings.ReplaceAll(strings.TrimSpace(db), "db", "")
 		number, err := strconv.Atoi(db)
-		if err != nil || number < 0 {
-			return nil, item(n, part, "the part before = is no database", "db and its number, "+example)
+		if err != nil || number < 0 || number >= maxDatabases {
+			return nil, item(n, part, "the part before = is no database", "db and its number, at most 65535, "+example)
 		}
 		key, err = url.QueryUnescape(strings.TrimSpace(key))
 		if err != nil {

@@ -169,6 +169,9 @@ func TestWithoutAServer(t *testing.T) {
 			t.Errorf("%s: no redis_up 1 in\n%s", target, body)
 		}
 	}
+	if body := a.mustGet(t, "/scrape?target=other&check-keys=a,b%3Dc%3Dd", 400); !strings.Contains(body, `check-keys: item 2, "b=c=d": has more than one =: write = in a key as %3D`) {
+		t.Errorf("a bad list of keys: %s", body)
+	}
 	if body := a.mustGet(t, "/metrics", 200); strings.Contains(body, "redis_up ") || !strings.Contains(body, `redis_sidecar_job_state{name="exporter",state="disabled"} 1`) {
 		t.Errorf("/metrics says\n%s", body)
 	}

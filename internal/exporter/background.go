@@ -25,8 +25,6 @@ type BackgroundOptions struct {
 	// Interval is the time from the start of one run of a collector to that of
 	// its next. The default is 1 min.
 	Interval time.Duration
-	// Intervals has another interval for some collectors, by name.
-	Intervals map[string]time.Duration
 	// Budget is how long one run may take before it is cut. The default is 30 s.
 	Budget time.Duration
 	// ScanRate is how many keys per second SCAN may look at. 0 is no limit but the
@@ -84,11 +82,6 @@ type partial interface{ partial() bool }
 // others it has nothing to say.
 type ofSentinels interface{ ofSentinels() }
 
-// BackgroundCollectors returns the names that BackgroundOptions.Intervals knows.
-func BackgroundCollectors() []string {
-	return []string{"single_keys", "keys", "count_keys", "single_streams", "streams", "key_groups", "scripts", "clients", "search_indexes"}
-}
-
 const (
 	// staleAfter is after how many intervals without a good read the series of
 	// a collector are not shown any more.
@@ -101,12 +94,13 @@ const (
 // backgrounds runs the background collectors of one Exporter and keeps what
 // they found.
 type backgrounds struct {
-	report  *status.Reporter
-	catalog *catalog
-	session *session
-	budget  time.Duration
-	groups  bool // the collector of key groups is on
-	tasks   []*task
+	report   *status.Reporter
+	catalog  *catalog
+	session  *session
+	interval time.Duration
+	budget   time.Duration
+	groups   bool // the collector of key groups is on
+	tasks    []*task
 
 	age, duration, success, runs, overflow, groupsTook *family
 }
@@ -114,7 +108,6 @@ type backgrounds struct {
 // task is one background collector with its latest result.
 type task struct {
 	background
-	interval time.Duration
 	due      time.Time // used by the running goroutine only
 	failures int       // in a row; likewise
 
@@ -133,11 +126,12 @@ type task struct {
 func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgrounds {
 	opts := all.Background.withDefaults()
 	b := &backgrounds{
-		report:  report,
-		catalog: c,
-		session: newSession(opts),
-		budget:  opts.Budget,
-		groups:  len(opts.Groups.Patterns) > 0,
+		report:   report,
+		catalog:  c,
+		session:  newSession(opts),
+		interval: opts.Interval,
+		budget:   opts.Budget,
+		groups:   len(opts.Groups.Patterns) > 0,
 		age: c.addOwn(typeGauge, "exporter_background_age_seconds",
 			"Seconds since a background collector read what is shown; since the start while it has read nothing.", "collector"),
 		duration: c.addOwn(typeGauge, "exporter_background_duration_seconds",
@@ -152,11 +146,7 @@ func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgroun
 			"Milliseconds the last count of key groups took, its pauses included; 0 when there are no key groups."),
 	}
 	for _, bg := range newBackgroundCollectors(c, opts, all.ConfigCommand) {
-		t := &task{background: bg, interval: opts.Interval, readAt: time.Now()}
-		if d := opts.Intervals[bg.name()]; d > 0 {
-			t.interval = d
-		}
-		b.tasks = append(b.tasks, t)
+		b.tasks = append(b.tasks, &task{background: bg, readAt: time.Now()})
 	}
 	if len(b.tasks) > 0 && opts.Server == nil {
 		panic("exporter: background collectors without a Server")
@@ -164,8 +154,8 @@ func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgroun
 	return b
 }
 
-// newBackgroundCollectors returns those that opts switch on, in the order of
-// BackgroundCollectors. Of two that give the same series the first one counts.
+// newBackgroundCollectors returns those that opts switch on. Of two that give
+// the same series the first one counts.
 func newBackgroundCollectors(c *catalog, opts BackgroundOptions, configCommand string) []background {
 	seen := len(c.families)
 	own := func(name string) { // for the parameter collect[] of a scrape
@@ -251,14 +241,14 @@ func (b *backgrounds) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		next.due = start.Add(next.pause(err))
+		next.due = start.Add(next.pause(b.interval, err))
 	}
 }
 
 // pause returns the time from the start of this run to the start of the next. A
 // server that cannot answer at the moment is asked again sooner.
-func (t *task) pause(err error) time.Duration {
-	d := t.interval
+func (t *task) pause(interval time.Duration, err error) time.Duration {
+	d := interval
 	if err == nil || !passing(status.ReasonOf(err)) {
 		t.failures = 0
 	} else {
@@ -396,7 +386,7 @@ func (b *backgrounds) include(out *sink) {
 		if t.name() == "key_groups" {
 			groupsTook = took
 		}
-		if found != nil && age <= staleAfter*t.interval+b.budget {
+		if found != nil && age <= staleAfter*b.interval+b.budget {
 			out.include(found)
 		}
 	}

@@ -8,13 +8,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/luapattern"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 // GroupOptions say how keys are put into groups whose keys and memory are shown.
 type GroupOptions struct {
-	// Patterns are patterns of Lua, see [ParseKeyGroups]. A key belongs to the
-	// group that the captures of the first pattern found in it spell, joined.
+	// Patterns are patterns of Lua that [luapattern.Compile] takes. A key belongs
+	// to the group that the captures of the first pattern found in it spell, joined.
 	Patterns []string
 	// MaxDistinct is how many groups of a database are shown, those with the
 	// most memory; the rest is one group named overflow. The default is 100.
@@ -40,7 +41,7 @@ const (
 type keyGroups struct {
 	opts          BackgroundOptions
 	configCommand string
-	patterns      []luaPattern
+	patterns      []luapattern.Pattern
 
 	distinct, keys, memory *family
 }
@@ -59,9 +60,9 @@ func newKeyGroups(c *catalog, opts BackgroundOptions, configCommand string) *key
 	g.keys.limit = max(g.keys.limit, (opts.Groups.MaxDistinct+1)*defaultDatabases)
 	g.memory.limit = g.keys.limit
 	for _, text := range opts.Groups.Patterns {
-		p, err := compileLua(text)
+		p, err := luapattern.Compile(text)
 		if err != nil {
-			panic(fmt.Sprintf("exporter: key group %q: %v", text, err)) // ParseKeyGroups has checked it
+			panic(fmt.Sprintf("exporter: key group %q: %v", text, err)) // package settings has checked it
 		}
 		g.patterns = append(g.patterns, p)
 	}
@@ -173,9 +174,9 @@ func (c *keyGroups) add(ctx context.Context, s *session, db int, keys []any, gro
 // group returns the group of a key.
 func (c *keyGroups) group(key string, out *recorder) string {
 	for _, p := range c.patterns {
-		name, ok, err := p.find(key)
+		name, ok, err := p.Find(key)
 		if err != nil {
-			out.note(status.WithReason(status.ReasonRejected, fmt.Errorf("key group %q: %w", p.text, err)))
+			out.note(status.WithReason(status.ReasonRejected, fmt.Errorf("key group %q: %w", p, err)))
 			return unclassified
 		}
 		if ok {

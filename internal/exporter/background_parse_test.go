@@ -226,16 +226,3 @@ func BenchmarkClientLines(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkLuaPattern(b *testing.B) {
-	p, err := compileLua("^(.*)_[^_]+$")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, ok, _ := p.find("user_12345_profile"); !ok {
-			b.Fatal("not found")
-		}
-	}
-}

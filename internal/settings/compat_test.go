@@ -227,7 +227,7 @@ func TestExporterProblems(t *testing.T) {
 		"--check-keys=db65536=b":                               "the part before = is no database\n    hint: db and its number, at most 65535",
 		"--check-keys=db1=":                                    `item 1, "db1=": names no key`,
 		"--count-keys=100%":                                    `item 1, "100%": has a % that is no escape`,
-		"--check-key-groups=a,^(b":                             `item 2, "^(b": a ( has no )`,
+		"--check-key-groups=a,^(b":                             `item 2, "^(b": the ( at position 2 has no )`,
 		"--check-key-groups=[a":                                `the [ at position 1 has no ]`,
 		"--check-key-groups=[]":                                `the [ at position 1 has no ]`,
 		"--check-key-groups=a)":                                `the ) at position 2 has no (`,

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/luapattern"
 )
 
 // hinted is an error that knows better than its setting what would be right.
@@ -122,7 +124,7 @@ func groups(field func(*Settings) *[]string) value {
 				if p = strings.TrimSpace(p); p == "" {
 					continue
 				}
-				if err := luaPattern(p); err != nil {
+				if err := keyGroup(p); err != nil {
 					return item(i+1, p, err.Error(), "see the patterns of Lua 5.1; % escapes: %. %[ %%")
 				}
 				*field(s) = append(*field(s), p)
@@ -139,69 +141,13 @@ func groups(field func(*Settings) *[]string) value {
 	}
 }
 
-// luaPattern finds what the server would refuse when it matches (lstrlib.c of
-// Lua 5.1, which Redis carries).
-func luaPattern(p string) error {
-	var open []int
-	captures := 0
-	for i := 0; i < len(p); i++ {
-		switch p[i] {
-		case '%':
-			i++
-			if i >= len(p) {
-				return errors.New("ends with %")
-			}
-			switch {
-			case p[i] == 'b' && i+2 >= len(p):
-				return errors.New("%b needs two characters after it")
-			case p[i] == 'b':
-				i += 2
-			case p[i] == 'f' && (i+1 >= len(p) || p[i+1] != '['):
-				return errors.New("%f needs a set in [] after it")
-			case p[i] >= '0' && p[i] <= '9':
-				if n := int(p[i] - '0'); n == 0 || n > captures || slices.Contains(open, n) {
-					return fmt.Errorf("%%%c: there is no such finished capture", p[i])
-				}
-			}
-		case '[':
-			end := luaSet(p, i)
-			if end < 0 {
-				return fmt.Errorf("the [ at position %d has no ]", i+1)
-			}
-			i = end
-		case '(':
-			if captures++; captures > 32 { // LUA_MAXCAPTURES
-				return errors.New("has more than 32 captures")
-			}
-			open = append(open, captures)
-		case ')':
-			if len(open) == 0 {
-				return fmt.Errorf("the ) at position %d has no (", i+1)
-			}
-			open = open[:len(open)-1]
-		}
+// keyGroup checks one pattern of groups.
+func keyGroup(text string) error {
+	p, err := luapattern.Compile(text)
+	if i := strings.IndexByte(text, ')'); err == nil && p.Plain() && i >= 0 { // to Lua it is plain text, to people a ( is missing
+		return fmt.Errorf("the ) at position %d has no (", i+1)
 	}
-	if len(open) > 0 {
-		return errors.New("a ( has no )")
-	}
-	return nil
-}
-
-// luaSet returns where the set that begins at i ends, -1 when it does not.
-func luaSet(p string, i int) int {
-	i++
-	if i < len(p) && p[i] == '^' {
-		i++
-	}
-	for first := true; i < len(p); i, first = i+1, false {
-		switch {
-		case p[i] == '%':
-			i++
-		case p[i] == ']' && !first: // directly after [ it is one of the set
-			return i
-		}
-	}
-	return -1
+	return err
 }
 
 // files are paths, each of which must be readable.

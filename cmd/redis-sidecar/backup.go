@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -88,7 +89,7 @@ func backupNowCommand() *command {
 			if err != nil {
 				return snapshotError(err)
 			}
-			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, size(m.RDB.Size), size(m.Object.Size), seconds(m.Durations.Total))
+			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
 			return prune(ctx, e, l, snap.Catalogue(), false)
 		},
 	}
@@ -178,7 +179,7 @@ func printEntries(w io.Writer, entries []backup.Entry, where string) error {
 		if !m.RDB.Walked {
 			keys = "?"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.ID, x.Time.Format(time.DateTime), age, keys, size(m.RDB.Size), size(m.Object.Size),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.ID, x.Time.Format(time.DateTime), age, keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
 			m.Server.Version, m.Server.Pod, m.Server.Role)
 	}
 	return t.Flush()
@@ -225,7 +226,7 @@ func backupVerifyCommand() *command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  intact\n", m.ID, m.RDB.Keys, size(m.RDB.Size), size(m.Object.Size),
+			_, err = fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  intact\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
 				seconds(time.Since(start).Seconds()))
 			return err
 		}),

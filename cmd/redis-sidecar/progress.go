@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 )
 
 // progressLine shows how far a long command is: redrawn in place on a terminal,
@@ -69,25 +70,11 @@ func (p *progressLine) backupProgress(b backup.Progress) {
 	if b.Phase == backup.PhaseSave {
 		done = b.Plain
 	}
-	text := size(done)
+	text := human.Bytes(done)
 	if b.Total > 0 {
-		text += fmt.Sprintf(" of %s (%d%%)", size(b.Total), min(100, 100*done/b.Total))
+		text += fmt.Sprintf(" of %s (%d%%)", human.Bytes(b.Total), min(100, 100*done/b.Total))
 	}
 	p.show(string(b.Phase), text)
-}
-
-// size prints bytes for people: 1.5 GiB.
-func size(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	div, exp := int64(unit), 0
-	for m := n / unit; m >= unit; m /= unit {
-		div *= unit
-		exp++
-	}
-	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(div), "KMGTPE"[exp])
 }
 
 // seconds prints a duration given in seconds: 1.25 s.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/config"
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -66,7 +67,7 @@ func restoreSummary(r backup.RestoreResult) string {
 		verb = "would restore"
 	}
 	return fmt.Sprintf("%s %s  %d keys (%d with a time to live)  %s RDB  snapshot is %s old  %s  as %s",
-		verb, r.ID, r.Keys, r.Expiring, size(r.Bytes), time.Since(r.CreatedAt).Round(time.Second), seconds(r.Elapsed.Seconds()), r.Layout)
+		verb, r.ID, r.Keys, r.Expiring, human.Bytes(r.Bytes), time.Since(r.CreatedAt).Round(time.Second), seconds(r.Elapsed.Seconds()), r.Layout)
 }
 
 // dataNames takes the names of the server's files from its redis.conf.

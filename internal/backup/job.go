@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -330,7 +331,7 @@ func (j *Job) snapshot(ctx context.Context) error {
 	}
 	took := time.Since(began)
 	j.setDetail(func(d *Detail) { d.LastFailure, d.LastDuration = "", seconds(took) })
-	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, formatBytes(m.RDB.Size), formatBytes(m.Object.Size), took.Round(time.Millisecond))
+	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), took.Round(time.Millisecond))
 
 	j.remember(m)
 	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.KeepLast, false)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -119,14 +120,14 @@ func checkSpace(dir string, copies, size int64, leftovers []leftover) error {
 	if need <= free {
 		return nil
 	}
-	what := formatBytes(size)
+	what := human.Bytes(size)
 	if copies > 1 {
 		what = fmt.Sprintf("%d × %s", copies, what)
 	}
 	hints := []string{hintSpace}
 	for _, l := range leftovers {
-		hints = append(hints, fmt.Sprintf("%s (%s) is a leftover of a killed server", l.name, formatBytes(l.size)))
+		hints = append(hints, fmt.Sprintf("%s (%s) is a leftover of a killed server", l.name, human.Bytes(l.size)))
 	}
 	return status.WithHint(status.ReasonDiskFull, strings.Join(hints, "; "),
-		fmt.Errorf("%s has %s free, the restore needs %s (%s and a little)", dir, formatBytes(free), formatBytes(need), what))
+		fmt.Errorf("%s has %s free, the restore needs %s (%s and a little)", dir, human.Bytes(free), human.Bytes(need), what))
 }

@@ -3,6 +3,8 @@ package backup
 import (
 	"fmt"
 	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 )
 
 // The phases of a restore, in their order.
@@ -26,10 +28,10 @@ func (p RestoreProgress) String() string {
 	if p.Total == 0 {
 		return ""
 	}
-	s := fmt.Sprintf("%3d%%  %s of %s", p.Done*100/p.Total, formatBytes(p.Done), formatBytes(p.Total))
+	s := fmt.Sprintf("%3d%%  %s of %s", p.Done*100/p.Total, human.Bytes(p.Done), human.Bytes(p.Total))
 	if p.Rate > 0 {
 		left := time.Duration(float64(p.Total-p.Done) / p.Rate * float64(time.Second))
-		s += fmt.Sprintf("  %s/s  %s left", formatBytes(int64(p.Rate)), left.Round(time.Second))
+		s += fmt.Sprintf("  %s/s  %s left", human.Bytes(int64(p.Rate)), left.Round(time.Second))
 	}
 	return s
 }

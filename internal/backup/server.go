@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -152,7 +153,7 @@ func (f facts) checkSpace() error {
 	}
 	if need := expected + expected/5; available < need {
 		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file",
-			fmt.Errorf("%s has %s free, the save needs about %s", f.dir, formatBytes(available), formatBytes(need)))
+			fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(need)))
 	}
 	return nil
 }
@@ -238,17 +239,4 @@ func configReply(reply any) (string, error) {
 		}
 	}
 	return "", status.WithReason(status.ReasonProtocol, errors.New("CONFIG GET: unexpected reply"))
-}
-
-// formatBytes is for messages: 1.5 GiB.
-func formatBytes(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	f, unit := float64(n)/1024, 0
-	for f >= 1024 && unit < len(units)-1 {
-		f, unit = f/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[unit])
 }

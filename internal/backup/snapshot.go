@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -281,10 +282,10 @@ func (f facts) cutOff(child *child, n int64) error {
 	if child.ok {
 		// The status stays "ok" when the server itself kills its child.
 		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
-			fmt.Errorf("the server stopped its save after %s", formatBytes(n)))
+			fmt.Errorf("the server stopped its save after %s", human.Bytes(n)))
 	}
 	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken",
-		f.saveFailed(fmt.Errorf("the save failed after %s", formatBytes(n))))
+		f.saveFailed(fmt.Errorf("the save failed after %s", human.Bytes(n))))
 }
 
 // confirm makes sure that an intact RDB is the one that was asked for.

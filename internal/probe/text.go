@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 )
 
 // maxText bounds what of a foreign text gets into a message.
@@ -24,28 +26,13 @@ func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64(d.Round(time.Second)/time.Second), 10) + " s"
 }
 
-// size writes bytes with a binary unit and one decimal.
-func size(n int64) string {
-	if n < 1<<10 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	f, unit := float64(n)/(1<<10), "KiB"
-	for _, next := range []string{"MiB", "GiB", "TiB"} {
-		if f < 1<<10 {
-			break
-		}
-		f, unit = f/(1<<10), next
-	}
-	return fmt.Sprintf("%.1f %s", f, unit)
-}
-
 // progress writes "43 %, 1.2 GiB of 2.8 GiB", or as much of it as is known.
 func progress(done, total int64) string {
 	switch {
 	case total > 0 && done <= total:
-		return fmt.Sprintf("%d %%, %s of %s", int64(float64(done)/float64(total)*100), size(done), size(total))
+		return fmt.Sprintf("%d %%, %s of %s", int64(float64(done)/float64(total)*100), human.Bytes(done), human.Bytes(total))
 	case done > 0:
-		return size(done)
+		return human.Bytes(done)
 	}
 	return ""
 }

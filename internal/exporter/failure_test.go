@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -73,24 +74,8 @@ func TestClosedPort(t *testing.T) {
 
 // A peer that is no Redis server.
 func TestOtherProtocol(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	e, _ := newExporter(t, newClient(t, redis.Options{Addr: l.Addr().String()}), exporter.Options{})
+	addr := testenv.Listen(t, func(_ context.Context, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") })
+	e, _ := newExporter(t, newClient(t, redis.Options{Addr: addr}), exporter.Options{})
 	if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonProtocol) {
 		t.Errorf("down because of %q", reason)
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"runtime/metrics"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,34 +14,8 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
-
-// listen serves every connection by a function until the test ends. ctx ends
-// with the test.
-func listen(t *testing.T, serve func(ctx context.Context, c net.Conn)) (addr string) {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer c.Close()
-				defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-				serve(ctx, c)
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); stop(); serving.Wait() })
-	return l.Addr().String()
-}
 
 // greet refuses HELLO, the first thing that a client says, as servers before 6.0
 // do, and waits for the next.
@@ -128,7 +101,7 @@ func TestHostileServer(t *testing.T) {
 		"as many commands as it likes": {once(bulk(info+manyCommands(100_000)) + strings.Repeat("*0\r\n", 100)), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr := listen(t, c.serve)
+			addr := testenv.Listen(t, c.serve)
 			wait := patience
 			if c.reason == status.ReasonTimeout {
 				wait = impatience
@@ -162,7 +135,7 @@ func manyCommands(n int) string {
 
 // A byte now and then is no answer.
 func TestDrippingServer(t *testing.T) {
-	addr := listen(t, func(ctx context.Context, c net.Conn) {
+	addr := testenv.Listen(t, func(ctx context.Context, c net.Conn) {
 		greet(c)
 		_, _ = io.WriteString(c, "$1000\r\n")
 		for t := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-t.C {

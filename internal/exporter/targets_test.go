@@ -48,24 +48,8 @@ func runScraper(t *testing.T, s *exporter.Scraper) {
 func TestScrapeTargets(t *testing.T) {
 	own, listed := testenv.StartRedis(t), testenv.StartRedis(t)
 	// Whoever connects to this one is caught.
-	evil, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var caught atomic.Int32
-	accepted := make(chan struct{})
-	go func() {
-		defer close(accepted)
-		for {
-			c, err := evil.Accept()
-			if err != nil {
-				return
-			}
-			caught.Add(1)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = evil.Close(); <-accepted })
+	evil := testenv.Listen(t, func(context.Context, net.Conn) { caught.Add(1) })
 
 	e, _ := newExporter(t, own.Client(t), exporter.Options{})
 	h := exporter.NewHandler(e, nil)
@@ -117,13 +101,13 @@ func TestScrapeTargets(t *testing.T) {
 		code int
 		says string
 	}{
-		"":                                {400, "'target' parameter must be specified"},
-		"?target=":                        {400, "'target' parameter must be specified"},
-		"?target=" + evil.Addr().String(): {403, "exporter.scrape-allow"},
-		"?target=redis://x:y@" + evil.Addr().String(): {403, "exporter.scrape-allow"},
-		"?target=http://" + evil.Addr().String():      {400, "unknown scheme"},
-		"?target=unix:///etc/passwd":                  {403, "exporter.scrape-allow"},
-		"?target=main&check-keys=bad":                 {400, "check-keys: bad"},
+		"":                            {400, "'target' parameter must be specified"},
+		"?target=":                    {400, "'target' parameter must be specified"},
+		"?target=" + evil:             {403, "exporter.scrape-allow"},
+		"?target=redis://x:y@" + evil: {403, "exporter.scrape-allow"},
+		"?target=http://" + evil:      {400, "unknown scheme"},
+		"?target=unix:///etc/passwd":  {403, "exporter.scrape-allow"},
+		"?target=main&check-keys=bad": {400, "check-keys: bad"},
 	} {
 		code, body := ask(t, s, "/scrape"+target)
 		if code != want.code || !strings.Contains(body, want.says) {

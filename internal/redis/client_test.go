@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -120,8 +121,8 @@ func TestReasons(t *testing.T) {
 	if _, err := holder.Do(t.Context(), "PING"); err != nil {
 		t.Fatal(err)
 	}
-	chatter := listen(t, func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) })
-	closer := listen(t, func(net.Conn) {})
+	chatter := testenv.Listen(t, func(_ context.Context, c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") })
+	closer := testenv.Listen(t, func(context.Context, net.Conn) {})
 	missing := filepath.Join(t.TempDir(), "absent.sock")
 
 	for name, tc := range map[string]struct {
@@ -179,28 +180,6 @@ func TestReasons(t *testing.T) {
 			}
 		})
 	}
-}
-
-func listen(t *testing.T, serve func(net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serve(c)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	return l.Addr().String()
 }
 
 // A server that comes back, or a password that changes, needs nobody's help.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func TestParse(t *testing.T) {
@@ -79,21 +82,9 @@ func TestStatistics(t *testing.T) {
 
 // A pipeline is delayed once, whatever it holds; the next one again.
 func TestDelayer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		_, _ = io.Copy(c, c)
-	}()
+	addr := testenv.Listen(t, func(_ context.Context, c net.Conn) { _, _ = io.Copy(c, c) })
 	const delay = 30 * time.Millisecond
-	d, err := startDelayer(t.Context(), l.Addr().String(), delay)
+	d, err := startDelayer(t.Context(), addr, delay)
 	if err != nil {
 		t.Fatal(err)
 	}

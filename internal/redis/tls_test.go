@@ -1,9 +1,6 @@
 package redis_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -75,8 +72,9 @@ func TestNoCertificate(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	cert, key := certificate(t, "server")
-	other, otherKey := certificate(t, "other")
+	dir, ends := t.TempDir(), time.Now().Add(time.Hour)
+	cert, key := testenv.Certificate(t, dir, "server", ends)
+	other, otherKey := testenv.Certificate(t, dir, "other", ends)
 	port := strconv.Itoa(testenv.FreePort(t))
 	testenv.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "yes")
 

@@ -1,16 +1,10 @@
 package agent_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -36,7 +30,7 @@ func TestStartedAsRedisExporter(t *testing.T) {
 	if err := os.Symlink(binary, name); err != nil {
 		t.Fatal(err)
 	}
-	cert, key := selfSigned(t, dir)
+	cert, key := testenv.Certificate(t, dir, "web", time.Now().Add(time.Hour))
 	addr := "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))
 	var log testenv.Log
 	cmd := exec.Command(name, "-web.listen-address", addr, "--tls-server-cert-file="+cert, "--tls-server-key-file", key, "--tls-server-min-version=TLS1.3",
@@ -129,32 +123,6 @@ func TestStartedAsRedisExporter(t *testing.T) {
 	if got, err := admin.ConfigGet(t.Context(), "replica-announce-ip"); err != nil || got["replica-announce-ip"] != "10.9.9.9" {
 		t.Errorf("replica-announce-ip: %v %v", got, err)
 	}
-}
-
-// selfSigned writes a certificate for 127.0.0.1 and its key.
-func selfSigned(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
 }
 
 // Without a server of its own it answers for those that it is told of.

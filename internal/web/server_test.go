@@ -20,6 +20,12 @@ import (
 func serve(t *testing.T, o Options, h http.Handler, log *slog.Logger) string {
 	t.Helper()
 	o.Addresses = []string{"127.0.0.1:0"}
+	return serveAll(t, o, h, log)[0]
+}
+
+// serveAll starts a server on all addresses of o and returns what they became.
+func serveAll(t *testing.T, o Options, h http.Handler, log *slog.Logger) []string {
+	t.Helper()
 	s, err := New(o, h, log)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,7 @@ func serve(t *testing.T, o Options, h http.Handler, log *slog.Logger) string {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return addrs[0]
+	return addrs
 }
 
 // plain is a client without connections that outlive a request.
@@ -238,26 +244,13 @@ func TestHeaderLimit(t *testing.T) {
 // Every address serves, not only the first one that gets to it.
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
-	s, err := New(Options{Addresses: []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}}, Routes{}.Handler(slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	addrs, err := s.Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	log := slog.New(slog.DiscardHandler)
+	addrs := serveAll(t, Options{Addresses: []string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}}, Routes{}.Handler(log), log)
 	for range 2 {
 		for _, addr := range addrs {
 			if code, body := get(t, plain(t), "http://"+addr+"/health"); code != http.StatusOK || body != "ok\n" {
 				t.Errorf("%s: %d %q", addr, code, body)
 			}
 		}
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }

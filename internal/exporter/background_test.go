@@ -247,11 +247,7 @@ func TestBackgroundOfSentinel(t *testing.T) {
 
 // A loading server is asked again soon, not an interval later.
 func TestBackgroundOfLoadingServer(t *testing.T) {
-	srv := testenv.StartRedis(t)
-	srv.Fill(t, "key", 3000, 10)
-	srv.Do(t, "SAVE")
-	srv.Stop(t)
-	slow := testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+	slow := loading(t, 3000, 10, 1000*time.Microsecond)
 	e, _ := newBackground(t, slow, exporter.BackgroundOptions{Interval: time.Hour, Keys: exporter.KeyOptions{Single: []exporter.Key{{Key: "key:1"}}}})
 	testenv.Eventually(t, 20*time.Second, func() error { return has(`redis_key_size{db="db0",key="key:1"}`, "10")(scrape(t, e)) })
 }

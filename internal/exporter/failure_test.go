@@ -132,13 +132,19 @@ func TestBusyScript(t *testing.T) {
 	}
 }
 
-// A server that loads answers INFO: that is data, not death.
-func TestLoading(t *testing.T) {
+// loading starts a server that loads keys with values of a size, each with a delay.
+func loading(t *testing.T, keys, size int, delay time.Duration) *testenv.Redis {
+	t.Helper()
 	srv := testenv.StartRedis(t)
-	srv.Fill(t, "key", 20000, 10)
+	srv.Fill(t, "key", keys, size)
 	srv.Do(t, "SAVE")
 	srv.Stop(t)
-	slow := testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+	return testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", strconv.FormatInt(delay.Microseconds(), 10), "--loading-process-events-interval-bytes", "1024")
+}
+
+// A server that loads answers INFO: that is data, not death.
+func TestLoading(t *testing.T) {
+	slow := loading(t, 20000, 10, 500*time.Microsecond)
 	e, _ := newExporter(t, slow.Client(t), exporter.Options{})
 	got := scrapeIn(t, e, 2*time.Second)
 	if reason := downReason(t, got); reason != "" {

@@ -3,6 +3,7 @@ package exporter_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -31,11 +32,7 @@ func TestSaveProgress(t *testing.T) {
 
 // A load, likewise.
 func TestLoadProgress(t *testing.T) {
-	srv := testenv.StartRedis(t)
-	srv.Fill(t, "key", 20000, 100)
-	srv.Do(t, "SAVE")
-	srv.Stop(t)
-	slow := testenv.StartRedisIn(t, srv.Dir, "--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024")
+	slow := loading(t, 20000, 100, 200*time.Microsecond)
 	e, _ := newExporter(t, slow.Client(t), exporter.Options{})
 	settled(t, e, func(got map[string]string) error {
 		if got["redis_loading_dump_file"] != "1" {

@@ -166,11 +166,8 @@ func newBackgroundCollectors(c *catalog, opts BackgroundOptions, configCommand s
 	}
 	var out []background
 	keys := newKeyFamilies(c)
-	if len(opts.Keys.Single) > 0 {
-		out = append(out, &keyValues{label: "single_keys", keys: opts.Keys.Single, single: true, opts: opts, families: keys})
-	}
-	if len(opts.Keys.Check) > 0 {
-		out = append(out, &keyValues{label: "keys", keys: opts.Keys.Check, opts: opts, families: keys})
+	for _, l := range keyLists("keys", opts.Keys.Single, opts.Keys.Check, opts) {
+		out = append(out, &keyValues{l, keys})
 	}
 	own("keys")
 	if count := newKeyCounts(c, opts); len(opts.Keys.Count) > 0 {
@@ -178,11 +175,8 @@ func newBackgroundCollectors(c *catalog, opts BackgroundOptions, configCommand s
 	}
 	own("count_keys")
 	streams := newStreamFamilies(c)
-	if len(opts.Streams.Single) > 0 {
-		out = append(out, &streamStates{label: "single_streams", keys: opts.Streams.Single, single: true, opts: opts, families: streams})
-	}
-	if len(opts.Streams.Check) > 0 {
-		out = append(out, &streamStates{label: "streams", keys: opts.Streams.Check, opts: opts, families: streams})
+	for _, l := range keyLists("streams", opts.Streams.Single, opts.Streams.Check, opts) {
+		out = append(out, &streamStates{l, streams})
 	}
 	own("streams")
 	if groups := newKeyGroups(c, opts, configCommand); len(opts.Groups.Patterns) > 0 {

@@ -50,18 +50,29 @@ func newKeyFamilies(c *catalog) keyFamilies {
 	}
 }
 
-// keyValues is the background collector of sizes and values of keys.
-type keyValues struct {
-	label    string
-	keys     []Key
-	single   bool // keys has no patterns
-	opts     BackgroundOptions
-	families keyFamilies
+// keyList is what the collectors of listed keys have in common.
+type keyList struct {
+	label  string
+	keys   []Key
+	single bool // keys has no patterns
+	opts   BackgroundOptions
 }
 
-func (c *keyValues) name() string { return c.label }
+// keyLists returns the lists that have keys.
+func keyLists(label string, single, check []Key, opts BackgroundOptions) []keyList {
+	return slices.DeleteFunc([]keyList{{"single_" + label, single, true, opts}, {label, check, false, opts}},
+		func(l keyList) bool { return len(l.keys) == 0 })
+}
 
-func (c *keyValues) partial() bool { return c.single }
+func (l *keyList) name() string { return l.label }
+
+func (l *keyList) partial() bool { return l.single }
+
+// keyValues is the background collector of sizes and values of keys.
+type keyValues struct {
+	keyList
+	families keyFamilies
+}
 
 // sizeCommands has for each type the command that gives its size. Type array is
 // of Redis 8.8.

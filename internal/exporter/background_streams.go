@@ -88,16 +88,9 @@ func newStreamFamilies(c *catalog) streamFamilies {
 
 // streamStates is the background collector of XINFO.
 type streamStates struct {
-	label    string
-	keys     []Key
-	single   bool // keys has no patterns
-	opts     BackgroundOptions
+	keyList
 	families streamFamilies
 }
-
-func (c *streamStates) name() string { return c.label }
-
-func (c *streamStates) partial() bool { return c.single }
 
 func (c *streamStates) needs() ([]string, bool) {
 	names := append(placesNeed(c.keys, !c.single), "type", "xinfo|stream", "xinfo|groups")

@@ -88,11 +88,7 @@ func (c *commands) collect(r *reading, _ []any, out *sink) error {
 // the last two are there since 6.2, and since 8.8 slowlog_count, slowlog_time_ms_sum
 // and slowlog_time_ms_max.
 func (c *commands) command(cmd, line string, out *sink) (totals commandTotals, ok bool) {
-	for key, value := range pairs(line) {
-		v, isNumber := number(value)
-		if !isNumber {
-			continue
-		}
+	for key, v := range numbers(line) {
 		switch key {
 		case "calls":
 			totals.calls, ok = whole(v), true

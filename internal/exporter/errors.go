@@ -21,8 +21,8 @@ func (c *errorCounts) collect(r *reading, _ []any, out *sink) error {
 		if !ok {
 			continue
 		}
-		for key, value := range pairs(line) {
-			if v, ok := number(value); ok && key == "count" {
+		for key, v := range numbers(line) {
+			if key == "count" {
 				out.set(c.total, v, code)
 			}
 		}

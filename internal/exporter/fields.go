@@ -118,11 +118,7 @@ func (f *fields) emit(name, value string, out *sink) {
 
 // thread reads "clients=7,reads=48677,writes=44861".
 func (f *fields) thread(thread, line string, out *sink) {
-	for key, value := range pairs(line) {
-		v, ok := number(value)
-		if !ok {
-			continue
-		}
+	for key, v := range numbers(line) {
 		switch key {
 		case "clients":
 			out.set(f.threadClients, v, thread)
@@ -180,6 +176,17 @@ func pairs(s string) iter.Seq2[string, string] {
 			var part string
 			part, rest, _ = strings.Cut(rest, ",")
 			if key, value, ok := strings.Cut(part, "="); ok && !yield(key, value) {
+				return
+			}
+		}
+	}
+}
+
+// numbers iterates over those pairs of "key=value,key=value" whose value is a number.
+func numbers(s string) iter.Seq2[string, float64] {
+	return func(yield func(string, float64) bool) {
+		for key, value := range pairs(s) {
+			if v, ok := number(value); ok && !yield(key, v) {
 				return
 			}
 		}

@@ -44,11 +44,7 @@ func (c *keyspace) collect(r *reading, _ []any, out *sink) error {
 		}
 		seen[db] = true
 		// By name: which fields there are, and their order, depends on the server.
-		for key, value := range pairs(line) {
-			v, ok := number(value)
-			if !ok {
-				continue
-			}
+		for key, v := range numbers(line) {
 			switch key {
 			case "keys":
 				out.set(c.keys, v, db)

@@ -94,8 +94,9 @@ func New(o Options) *Client {
 				return nil
 			}
 			// A name is a courtesy: a user without +client|setname works without.
-			// Given as ClientName, a refusal would end the connection.
-			if err := cn.ClientSetName(ctx, o.Name).Err(); err != nil && isConnError(err) {
+			// Given as ClientName, a refusal would end the connection. One that
+			// nobody logged in on is not kept: the next has the password of then.
+			if err := cn.ClientSetName(ctx, o.Name).Err(); err != nil && (isConnError(err) || goredis.IsAuthError(err)) {
 				return err
 			}
 			return nil

@@ -216,6 +216,22 @@ func TestRecovers(t *testing.T) {
 	}
 }
 
+// So does a password that is not there yet.
+func TestPasswordComesLater(t *testing.T) {
+	srv := testenv.StartRedis(t, "--requirepass", "hush")
+	password := ""
+	c := newClient(t, redis.Options{Addr: srv.Addr, Name: "me", Credentials: func() (string, string, error) { return "", password, nil }})
+	for range 2 {
+		if _, err := c.Do(t.Context(), "PING"); status.ReasonOf(err) != status.ReasonAuth || !redis.IsReply(err) {
+			t.Errorf("without the password: %v", err)
+		}
+	}
+	password = "hush"
+	if _, err := c.Do(t.Context(), "PING"); err != nil {
+		t.Errorf("with the password: %v", err)
+	}
+}
+
 // A server that was restarted between two calls is noticed before the second.
 func TestRestartBetweenCalls(t *testing.T) {
 	srv := testenv.StartRedis(t)

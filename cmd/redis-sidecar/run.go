@@ -69,7 +69,10 @@ type agent struct {
 
 func newAgent(e *env, l *loaded) (*agent, error) {
 	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New()}
-	a.sources = append(a.sources, status.NewMetrics(a.board), a.process, newBuildInfo())
+	a.sources = append(a.sources, status.NewMetrics(a.board), newBuildInfo())
+	if !l.Exporter.Show.RedisOnly {
+		a.sources = append(a.sources, a.process)
+	}
 
 	routes := web.Routes{
 		MetricsPath: l.Web.TelemetryPath, Probes: map[string]http.Handler{}, Status: a.status,
@@ -174,9 +177,7 @@ func (a *agent) addConfig() {
 // server it has nothing but those.
 func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *exporter.Exporter {
 	o := a.l.exporterOptions()
-	if !a.l.Exporter.Show.RedisOnly {
-		o.Sources = a.sources
-	}
+	o.Sources = a.sources
 	if server == nil {
 		o.Background = exporter.BackgroundOptions{}
 	} else {
@@ -248,13 +249,14 @@ type statusPage struct {
 	Redis   string          `json:"redis"` // address, without a password
 	Started time.Time       `json:"started"`
 	Now     time.Time       `json:"now"`
+	Targets []targetStatus  `json:"targets,omitempty"` // of exporter.targets
 	Jobs    []status.Report `json:"jobs"`
 }
 
 func (a *agent) status() any {
 	return statusPage{
 		Version: buildVersion().version, Pod: a.l.Pod.Name, Redis: settings.RedactURL(a.l.Redis.Addr),
-		Started: a.started, Now: time.Now().UTC(), Jobs: a.board.Reports(),
+		Started: a.started, Now: time.Now().UTC(), Targets: a.targets(), Jobs: a.board.Reports(),
 	}
 }
 

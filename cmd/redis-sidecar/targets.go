@@ -61,7 +61,7 @@ func (a *agent) addScrapes(routes *web.Routes, export *exporter.Exporter, main h
 		o.Files = exporter.FileOptions{}
 		h := exporter.NewHandler(exporter.New(a.exporterClient(a.l.targetOptions(t, "redis-sidecar:exporter"), scrapeReplyLimit), rep, o), nil)
 		add(t, h)
-		routes.Pages[strings.TrimSuffix(a.l.Web.TelemetryPath, "/")+"/"+t.Name] = h
+		routes.Pages[a.targetPath(t)] = h
 	}
 	if a.l.Exporter.ScrapeOff {
 		return
@@ -85,6 +85,26 @@ func (a *agent) addScrapes(routes *web.Routes, export *exporter.Exporter, main h
 	}
 	routes.Pages["/scrape"] = s
 	a.add(s.Run)
+}
+
+// targetPath is where the metrics of one of exporter.targets are.
+func (a *agent) targetPath(t settings.Target) string {
+	return strings.TrimSuffix(a.l.Web.TelemetryPath, "/") + "/" + t.Name
+}
+
+// targetStatus is one of exporter.targets in /status.
+type targetStatus struct {
+	Name    string `json:"name"`
+	Address string `json:"address"` // without a password
+	Path    string `json:"path"`    // of its metrics
+}
+
+func (a *agent) targets() []targetStatus {
+	var out []targetStatus
+	for _, t := range a.l.Exporter.Targets {
+		out = append(out, targetStatus{Name: t.Name, Address: settings.RedactURL(t.Addr), Path: a.targetPath(t)})
+	}
+	return out
 }
 
 // open makes an exporter for /scrape, with connections of its own.
@@ -217,28 +237,40 @@ func bothSchemes(address string) []string {
 // reload is the handler of /-/reload. Password files are read at every new
 // connection, so there is nothing to keep: it says whether they can be.
 func (a *agent) reload(w http.ResponseWriter, _ *http.Request) {
-	files := []struct{ path, addr, user string }{{a.l.Redis.PasswordFile, a.l.Redis.Addr, a.l.Redis.User}}
-	for _, t := range a.l.Exporter.Targets {
-		files = append(files, struct{ path, addr, user string }{t.PasswordFile, t.Addr, ""})
+	var checks []func() error
+	if file, addr := a.l.Redis.PasswordFile, a.l.Redis.Addr; file != "" {
+		checks = append(checks, func() error {
+			if addr == "" || a.l.Redis.Password != "" { // then it is for others only
+				_, _, err := redis.ListedPassword(file, "localhost", "")
+				return err
+			}
+			return readable(file, addr, a.l.Redis.User)
+		})
 	}
-	read := 0
-	for _, f := range files {
-		if f.path == "" {
-			continue
+	for _, t := range a.l.Exporter.Targets {
+		if t.PasswordFile != "" {
+			checks = append(checks, func() error { return readable(t.PasswordFile, t.Addr, "") })
 		}
-		read++
-		check := func() error { _, err := redis.PasswordFromFile(f.path, f.addr, f.user); return err }
-		if f.addr == "" {
-			check = func() error { _, _, err := redis.ListedPassword(f.path, "localhost", ""); return err }
-		}
+	}
+	if len(checks) == 0 {
+		http.Error(w, "400: there is no password file: redis.password-file is not set", http.StatusBadRequest)
+		return
+	}
+	for _, check := range checks {
 		if err := check(); err != nil {
 			http.Error(w, "500: the password file cannot be used: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
 	}
-	if read == 0 {
-		http.Error(w, "400: there is no password file: redis.password-file is not set", http.StatusBadRequest)
-		return
-	}
 	_, _ = w.Write([]byte("ok\n"))
+}
+
+// readable tells whether a file has a password for the server at addr. Without a
+// user it is that of the address.
+func readable(file, addr, user string) error {
+	if at, err := redis.ParseAddress(addr); err == nil && user == "" {
+		user = at.User
+	}
+	_, err := redis.PasswordFromFile(file, addr, user)
+	return err
 }

@@ -27,21 +27,23 @@ func TestAgentEndsWhole(t *testing.T) {
 	go func() {
 		ended <- run(ctx, &env{stdout: &out, stderr: &log, hurry: make(chan struct{})}, []string{
 			"run", "--redis.addr=" + srv.Addr, "--web.listen-address=127.0.0.1:" + port, "--announce.address=127.0.0.1",
-			"--config.path=" + conf, "--backup.store=file://" + t.TempDir(), "--backup.schedule=@hourly",
+			"--config.path=" + conf, "--backup.store=file://" + t.TempDir(), "--backup.schedule=@hourly", "--exporter.targets=again=" + srv.Addr,
 		})
 	}()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
-	testenv.Eventually(t, 10*time.Second, func() error {
-		resp, err := client.Get("http://127.0.0.1:" + port + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return errors.New(resp.Status)
-		}
-		return nil
-	})
+	for _, path := range []string{"/readyz", "/metrics/again", "/scrape?target=again&check-keys=*&count-keys=*", "/scrape?target=" + srv.Addr + "&check-single-streams=a"} {
+		testenv.Eventually(t, 10*time.Second, func() error {
+			resp, err := client.Get("http://127.0.0.1:" + port + path)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return errors.New(path + ": " + resp.Status)
+			}
+			return nil
+		})
+	}
 	cancel()
 	select {
 	case code := <-ended:

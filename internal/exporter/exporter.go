@@ -40,8 +40,9 @@ type Options struct {
 	// ConfigCommand is what CONFIG is called on the server. The default is
 	// "CONFIG"; "-" means that it is not asked.
 	ConfigCommand string
-	// Include and Exclude are matched against the whole name of a metric: one that
-	// Include does not match, or Exclude does, is left out. Nil is no restriction.
+	// Include and Exclude are matched against the whole name of a metric: one of the
+	// server that Include does not match, or any that Exclude does, is left out. Nil
+	// is no restriction.
 	Include, Exclude *regexp.Regexp
 	// Disabled names collectors that are not run: see Collectors.
 	Disabled []string

@@ -33,6 +33,9 @@ type family struct {
 	role   bool   // gets the label instance_role where that is wanted
 }
 
+// ownPrefix begins the names of the sidecar's own metrics.
+const ownPrefix = "redis_sidecar_"
+
 // passedCacheLimit is for how many fields passed through the names are kept.
 const passedCacheLimit = 1024
 
@@ -63,7 +66,7 @@ func (c *catalog) add(kind dto.MetricType, name, source, help string, labels ...
 
 // addOwn describes a metric of the sidecar, whose prefix no setting changes.
 func (c *catalog) addOwn(kind dto.MetricType, name, help string, labels ...string) *family {
-	return c.put(kind, "redis_sidecar_"+name, "exporter", help, labels)
+	return c.put(kind, ownPrefix+name, "exporter", help, labels)
 }
 
 func (c *catalog) put(kind dto.MetricType, name, source, help string, labels []string) *family {
@@ -88,9 +91,11 @@ func (c *catalog) describe(kind dto.MetricType, name, help string) *family {
 	}
 }
 
-// isHidden tells whether the settings leave out a metric.
+// isHidden tells whether the settings leave out a metric. Include chooses among
+// those of the server.
 func (c *catalog) isHidden(name string) bool {
-	return c.include != nil && !c.include.MatchString(name) || c.exclude != nil && c.exclude.MatchString(name)
+	ofServer := strings.HasPrefix(name, c.namespace+"_") && !strings.HasPrefix(name, ownPrefix)
+	return c.include != nil && ofServer && !c.include.MatchString(name) || c.exclude != nil && c.exclude.MatchString(name)
 }
 
 // passing returns a family for a field without a table row, or nil when its

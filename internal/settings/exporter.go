@@ -111,7 +111,7 @@ type ExporterShow struct {
 	RDBFileSize      bool // rdb_current_size_bytes
 	EmptyDatabases   bool // db_keys 0 for each database without keys
 	GoRuntime        bool // go_*
-	RedisOnly        bool // neither process_* nor exporter_build_info
+	RedisOnly        bool // no process_*, no go_*, no exporter_build_info
 	RoleLabel        bool // label instance_role on the server's metrics
 	NoLatencyMetrics bool // no LATENCY LATEST, no LATENCY HISTOGRAM
 }

@@ -49,12 +49,12 @@ func exporterTable() []entry {
 		{
 			name:  "exporter.include",
 			value: pattern(func(s *Settings) *string { return &s.Exporter.Include }),
-			help:  "Show only the server's metrics whose whole name fits. Empty: all.",
+			help:  "Show only those of the server's metrics whose whole name fits. Empty: all. The sidecar's own stay.",
 		},
 		{
 			name:  "exporter.exclude",
 			value: pattern(func(s *Settings) *string { return &s.Exporter.Exclude }),
-			help:  "Leave out the server's metrics whose whole name fits. It wins over exporter.include.",
+			help:  "Leave out metrics whose whole name fits, the sidecar's own too. It wins over exporter.include.",
 		},
 		{
 			name:  "exporter.collectors-disabled",
@@ -176,8 +176,8 @@ func exporterCompat() []entry {
 			"The metrics go_…, about this program.").
 			also(compat{flag: "include-go-runtime-metrics", def: "false"}),
 		on("redis-only-metrics", "false", func(e *Exporter) *bool { return &e.Show.RedisOnly },
-			"Only the metrics of the server and of the exporter: without process_…, go_…, redis_exporter_build_info, and those of the other jobs.").
-			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_exporter_… stays; without the metrics of the other jobs, too"}),
+			"Leave out process_…, go_… and redis_exporter_build_info. The metrics of the sidecar's jobs, redis_sidecar_…, stay.").
+			also(compat{flag: "redis-only-metrics", def: "false", differs: "redis_sidecar_… stays"}),
 		on("append-instance-role-label", "false", func(e *Exporter) *bool { return &e.Show.RoleLabel },
 			"The label instance_role on the server's metrics. Series then end with every failover; redis_instance_role says the same without that.").
 			also(compat{flag: "append-instance-role-label", def: "false"}),

@@ -211,7 +211,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("the page has an absolute link %s", m)
 	}
 	for _, link := range []string{"metrics", "status", "startupz", "livez", "readyz", "health"} {
-		if !strings.Contains(page, `<a href="`+link+`">`) {
+		if !strings.Contains(page, `<a href="`+link+`"`) {
 			t.Errorf("no link to %s", link)
 		}
 	}

@@ -24,8 +24,8 @@ const (
 type Request struct {
 	// Target is the server as it was named: an own target's name, or an address.
 	Target string
-	// User is the ACL user of the target's URL, "" for none. A password there is
-	// never used.
+	// User is the ACL user of the target's URL, "" for none and for an own target. A
+	// password there is never used.
 	User string
 	// TLSServerName is the name to expect in the server's certificate, "" for the
 	// host of the address.
@@ -100,7 +100,7 @@ func (s *Scraper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	r.URL.RawQuery = q.Encode()
-	if own != nil && len(req.Checks) == 0 && req.TLSServerName == "" && req.User == "" {
+	if own != nil && len(req.Checks) == 0 && req.TLSServerName == "" {
 		own.ServeHTTP(w, r)
 		return
 	}
@@ -143,7 +143,9 @@ func (s *Scraper) parse(q url.Values) (req Request, own http.Handler, err error)
 	if req.Target, err = s.Canonical(target); err != nil {
 		return req, nil, fmt.Errorf("the target is not an address: %w", err)
 	}
-	if own = s.Own[req.Target]; own == nil && !s.Allowed(req.Target) {
+	if own = s.Own[req.Target]; own != nil {
+		req.User = "" // it is asked as the settings say
+	} else if !s.Allowed(req.Target) {
 		return req, nil, errNotAllowed
 	}
 	return req, own, nil

@@ -72,7 +72,7 @@ func TestScrapeTargets(t *testing.T) {
 	}
 	runScraper(t, s)
 
-	for _, target := range []string{"main", own.Addr, "redis://" + own.Addr, "redis%3A%2F%2F" + own.Addr, "redis://" + listed.Addr, listed.Addr, "redis://user:secret@" + listed.Addr} {
+	for _, target := range []string{"main", own.Addr, "redis://" + own.Addr, "redis%3A%2F%2F" + own.Addr, "redis://user:secret@" + own.Addr, "redis://" + listed.Addr, listed.Addr, "redis://user:secret@" + listed.Addr} {
 		code, body := ask(t, s, "/scrape?target="+target)
 		port := own.Port
 		if strings.Contains(target, listed.Addr) {

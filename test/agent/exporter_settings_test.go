@@ -147,8 +147,8 @@ func TestClientList(t *testing.T) {
 		})
 		wantIn(t, name, body, map[string]string{
 			`redis_connected_client_info{db="3",flags="P",host="127.0.0.1",id="` + id + `",name="known"` + tt.label + `,resp="2",user="default"}`: "1",
-			"redis_connected_client_channel_subscriptions_count" + of:          "2",
-			"redis_connected_client_pattern_matching_subscriptions_count" + of: "0",
+			"redis_connected_client_channel_subscriptions_count" + of:                                                                             "2",
+			"redis_connected_client_pattern_matching_subscriptions_count" + of:                                                                    "0",
 		})
 		created, err := strconv.ParseFloat(valueIn(body, "redis_connected_client_created_at_timestamp"+of), 64)
 		if err != nil || created < float64(began-1) || created > float64(time.Now().Unix()+1) {
@@ -176,9 +176,8 @@ func TestKeysOfReplicasOnly(t *testing.T) {
 		a := start(t, []string{"REDIS_ADDR=" + tt.srv.Addr}, "--skip-checkkeys-for-role-master", "--check-single-keys=queue", "--check-keys=q*", "--announce.mode=off")
 		a.eventually(t, 10*time.Second, func() error {
 			for _, collector := range []string{"single_keys", "keys"} {
-				series := `redis_sidecar_exporter_background_success{collector="` + collector + `"}`
-				if got, err := a.metric(series); err != nil || got != "1" {
-					return fmt.Errorf("%s is %q: %v", series, got, err)
+				if err := a.isMetric(`redis_sidecar_exporter_background_success{collector="`+collector+`"}`, "1"); err != nil {
+					return err
 				}
 			}
 			return nil

@@ -52,10 +52,7 @@ func TestPasswordRotates(t *testing.T) {
 			a.waitJob(t, 20*time.Second, "announce", "ok", "")
 			const background = `redis_sidecar_exporter_background_success{collector="single_keys"}`
 			a.eventually(t, 20*time.Second, func() error {
-				if got, err := a.metric(background); err != nil || got != "1" {
-					return fmt.Errorf("%s is %q: %v", background, got, err)
-				}
-				return nil
+				return a.isMetric(background, "1")
 			})
 			a.waitJob(t, time.Second, "exporter", "ok", "")
 			if strings.Contains(a.logged(t), "-secret") {
@@ -82,7 +79,7 @@ func TestReloadTellsOfPasswordFiles(t *testing.T) {
 		says           string
 	}{
 		{good, good, 200, "ok"},
-		{"hush\nhush\n", good, 500, main + " has more than one line"},
+		{"hush\nand hush\n", good, 500, main + " has more than one line"},
 		{`{"redis://` + srv.Addr + `":"hush"`, good, 500, main + " begins with { but is not a JSON object of strings"},
 		{`{"redis://other:6379":"hush"}`, good, 500, main + " has no password for " + srv.Addr},
 		{`{"redis://` + srv.Addr + `":"hush"}`, good, 200, "ok"},

@@ -33,6 +33,15 @@ func valueIn(body, series string) string {
 	return ""
 }
 
+// isMetric returns an error unless a series of /metrics has a value.
+func (a *agent) isMetric(series, want string) error {
+	got, err := a.metric(series)
+	if err == nil && got != want {
+		err = fmt.Errorf("%s is %q, want %q", series, got, want)
+	}
+	return err
+}
+
 // scrape asks for the metrics of a target; more are further parameters.
 func (a *agent) scrape(t *testing.T, target string, more ...string) string {
 	t.Helper()

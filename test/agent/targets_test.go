@@ -138,27 +138,31 @@ func TestSentinelAsATarget(t *testing.T) {
 // A password goes to the server that it is meant for, and to no other.
 func TestScrapeKeepsPasswords(t *testing.T) {
 	t.Parallel()
-	main, b, c := testenv.StartRedis(t), testenv.StartRedis(t), testenv.StartRedis(t)
-	mainAdmin, bAdmin := administrator(t, main), administrator(t, b)
+	main, b, c, named := testenv.StartRedis(t), testenv.StartRedis(t), testenv.StartRedis(t), testenv.StartRedis(t)
+	mainAdmin, bAdmin, namedAdmin := administrator(t, main), administrator(t, b), administrator(t, named)
 	mainAdmin("CONFIG", "SET", "requirepass", "main-secret")
 	bAdmin("CONFIG", "SET", "requirepass", "b-secret")
+	namedAdmin("CONFIG", "SET", "requirepass", "named-secret")
 	bAdmin("CONFIG", "RESETSTAT")
-	// untouched checks that nobody tried a password on b: one that comes with HELLO
-	// and is wrong would be in ACL LOG.
+	namedAdmin("CONFIG", "RESETSTAT")
+	// untouched checks that nobody tried a password on b and named: one that comes
+	// with HELLO and is wrong would be in ACL LOG.
 	untouched := func(when string) {
 		t.Helper()
-		if stats := bAdmin("INFO", "commandstats").(string); strings.Contains(stats, "cmdstat_auth:") {
-			t.Errorf("%s: an AUTH came:\n%s", when, stats)
-		}
-		if log := bAdmin("ACL", "LOG").([]any); len(log) > 0 {
-			t.Errorf("%s: ACL LOG: %v", when, log)
+		for name, admin := range map[string]func(...string) any{"b": bAdmin, "named": namedAdmin} {
+			if stats := admin("INFO", "commandstats").(string); strings.Contains(stats, "cmdstat_auth:") {
+				t.Errorf("%s: an AUTH came to %s:\n%s", when, name, stats)
+			}
+			if log := admin("ACL", "LOG").([]any); len(log) > 0 {
+				t.Errorf("%s: ACL LOG of %s: %v", when, name, log)
+			}
 		}
 	}
 	stranger, connections := countingListener(t)
 
 	file := filepath.Join(t.TempDir(), "password")
 	writeSecret(t, file, "main-secret\n")
-	a := start(t, []string{"REDIS_ADDR=" + main.Addr}, "--redis.password-file="+file, "--exporter.scrape-allow="+b.Addr+","+c.Addr, "--log.level=debug")
+	a := start(t, []string{"REDIS_ADDR=" + main.Addr}, "--redis.password-file="+file, "--exporter.scrape-allow="+b.Addr+","+c.Addr, "--exporter.targets=named="+named.Addr, "--log.level=debug")
 	up := map[string]string{"redis_up": "1"}
 	down := map[string]string{"redis_up": "0", `redis_sidecar_redis_down{reason="auth"}`: "1", `redis_exporter_last_scrape_error{err="auth"}`: "1"}
 
@@ -167,14 +171,19 @@ func TestScrapeKeepsPasswords(t *testing.T) {
 	for _, target := range []string{b.Addr, "redis://" + b.Addr, "redis://:b-secret@" + b.Addr, "redis://:in-the-url@" + b.Addr, "redis://default:in-the-url@" + b.Addr, "default:in-the-url@" + b.Addr} {
 		wantIn(t, target+", a plain file", a.scrape(t, target), down)
 	}
+	wantIn(t, "named, a plain file", a.mustGet(t, "/metrics/named", 200), down)
+	wantIn(t, "named, a plain file, checks", a.scrape(t, "named", "check-keys", "a*"), down)
+	wantIn(t, "named by an address", a.scrape(t, "redis://default:in-the-url@"+named.Addr), down)
 	untouched("a plain file")
 
 	// The file becomes a map, which is read with the next connection.
 	writeSecret(t, file, fmt.Sprintf(`{"redis://%s":"main-secret"}`, main.Addr))
 	wantIn(t, "b, a map without it", a.scrape(t, b.Addr), down)
+	wantIn(t, "named, a map without it", a.scrape(t, "named"), down)
 	untouched("a map without it")
-	writeSecret(t, file, fmt.Sprintf(`{"redis://%s":"main-secret","redis://%s":"b-secret"}`, main.Addr, b.Addr))
+	writeSecret(t, file, fmt.Sprintf(`{"redis://%s":"main-secret","redis://%s":"b-secret","redis://%s":"named-secret"}`, main.Addr, b.Addr, named.Addr))
 	wantIn(t, "b, a map with it", a.scrape(t, b.Addr), up)
+	wantIn(t, "named, a map with it", a.scrape(t, "named"), up)
 	wantIn(t, "main, a map", a.scrape(t, main.Addr), up)
 
 	for _, target := range []string{stranger, "redis://" + stranger, "rediss://x:in-the-url@" + stranger, "redis://" + stranger + "/0?in-the-url"} {
@@ -191,15 +200,18 @@ func TestScrapeKeepsPasswords(t *testing.T) {
 	if code := a.ended(t, 20*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, secret := range []string{"main-secret", "b-secret", "in-the-url"} {
+	for _, secret := range []string{"main-secret", "b-secret", "named-secret", "in-the-url"} {
 		if strings.Contains(a.logged(t), secret) {
 			t.Errorf("%q is in the log", secret)
 		}
 	}
 
-	off := start(t, []string{"REDIS_ADDR=" + c.Addr}, "--exporter.disable-scrape-endpoint", "--exporter.targets=again="+c.Addr)
-	off.mustGet(t, scrapePath("again"), http.StatusNotFound)
-	wantIn(t, "/metrics/again", off.mustGet(t, "/metrics/again", 200), up)
+	own := filepath.Join(t.TempDir(), "named")
+	writeSecret(t, own, "named-secret")
+	off := start(t, []string{"REDIS_ADDR=" + c.Addr}, "--exporter.disable-scrape-endpoint",
+		"--exporter.targets=named="+named.Addr, "--exporter.target-password-files=named="+own)
+	off.mustGet(t, scrapePath("named"), http.StatusNotFound)
+	wantIn(t, "/metrics/named", off.mustGet(t, "/metrics/named", 200), up)
 }
 
 // countingListener counts who connects to its address.

@@ -41,7 +41,7 @@ func TestShownMetrics(t *testing.T) {
 			[]string{"--redis-only-metrics", "--include-go-runtime-metrics"},
 			[]string{
 				"redis_up 1", "redis_exporter_scrapes_total ", "redis_sidecar_exporter_read_duration_seconds ", "redis_sidecar_build_info{",
-				`redis_sidecar_job_state{job="probe",state="ok"} 1`, `redis_sidecar_probe_verdict{probe="liveness"} 1`, "redis_sidecar_announce_mismatch 0",
+				`redis_sidecar_job_state{name="probe",state="ok"} 1`, `redis_sidecar_probe_verdict{probe="liveness"} 1`, "redis_sidecar_announce_mismatch 0",
 			},
 			[]string{"process_", "go_", "redis_exporter_build_info"},
 		},

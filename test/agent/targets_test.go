@@ -88,11 +88,11 @@ func TestSentinelAsATarget(t *testing.T) {
 
 	isServer := map[string]string{
 		"redis_up": "1", `redis_instance_role{role="master"}`: "1", `redis_instance_role{role="sentinel"}`: "0", "redis_sentinel_masters": "",
-		`redis_sidecar_job_state{job="exporter",state="ok"}`: "1",
+		`redis_sidecar_job_state{name="exporter",state="ok"}`: "1",
 	}
 	isSentinel := map[string]string{
 		"redis_up": "1", `redis_instance_role{role="sentinel"}`: "1", "redis_sentinel_masters": "1",
-		`redis_sidecar_job_state{job="exporter",state="ok"}`: "", // those of the agent are at /metrics only
+		`redis_sidecar_job_state{name="exporter",state="ok"}`: "", // those of the agent are at /metrics only
 	}
 	// The user of the URL is unknown to this Sentinel.
 	wantIn(t, "/metrics/sentinel", a.mustGet(t, "/metrics/sentinel", 200), map[string]string{"redis_up": "0", `redis_sidecar_redis_down{reason="auth"}`: "1"})

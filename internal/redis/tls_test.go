@@ -2,13 +2,7 @@ package redis_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,43 +13,6 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
-
-// certificate writes a self-signed certificate for 127.0.0.1 that is its own
-// authority, and its key.
-func certificate(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	return certificateUntil(t, name, time.Now().Add(time.Hour))
-}
-
-func certificateUntil(t *testing.T, name string, end time.Time) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // A connection without TLS has no certificate, nor has one that was not made yet.
 func TestNoCertificate(t *testing.T) {
@@ -118,9 +75,9 @@ func TestTLS(t *testing.T) {
 // A certificate that the server has renewed is seen without a restart of either,
 // when the connection has lived its time.
 func TestRenewedCertificate(t *testing.T) {
-	cert, key := certificate(t, "old")
-	end := time.Now().Add(1000 * time.Hour).Truncate(time.Second)
-	renewed, renewedKey := certificateUntil(t, "renewed", end)
+	dir, end := t.TempDir(), time.Now().Add(1000*time.Hour).Truncate(time.Second)
+	cert, key := testenv.Certificate(t, dir, "old", time.Now().Add(time.Hour))
+	renewed, renewedKey := testenv.Certificate(t, dir, "renewed", end)
 	port := strconv.Itoa(testenv.FreePort(t))
 	srv := testenv.StartRedis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
 	client := func(lifetime time.Duration) *redis.Client {

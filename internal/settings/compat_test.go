@@ -155,7 +155,7 @@ func TestExporterValues(t *testing.T) {
 		"exclude": {s.Exporter.Exclude, "redis_config_.{1,3}"},
 		"log":     {s.Log, settings.Log{Level: "debug", Format: "text"}},
 		"times":   {[]time.Duration{s.Exporter.Interval, s.Exporter.Budget}, []time.Duration{time.Minute, 30 * time.Second}},
-		"bounds":  {[]int{s.Exporter.ScanRate, s.Exporter.MaxSeries, s.Exporter.MaxClients, s.Exporter.Keys.BatchSize, s.Exporter.Keys.MaxGroups}, []int{10000, 2000, 20000, 1000, 100}},
+		"bounds":  {[]int{s.Exporter.ScanRate, s.Exporter.MaxSeries, s.Exporter.MaxClients, s.Exporter.Keys.BatchSize, s.Exporter.Keys.MaxGroups}, []int{50000, 2000, 20000, 1000, 100}},
 	} {
 		if diff := cmp.Diff(pair[1], pair[0]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)

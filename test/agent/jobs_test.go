@@ -71,7 +71,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	a.wantMetric(t, "redis_up", "1")
 	a.wantMetric(t, `redis_db_keys{db="db0"}`, "5001")
 	a.wantMetric(t, `redis_db_keys_expiring{db="db0"}`, "1")
-	a.wantMetric(t, "redis_config_maxmemory", "1.048576e+08")
+	a.wantMetric(t, "redis_config_maxmemory", "104857600")
 	a.wantMetric(t, `redis_sidecar_job_state{name="config",state="ok"}`, "1")
 
 	phase("config: what can be applied live is, the rest is said")

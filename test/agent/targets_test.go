@@ -259,8 +259,8 @@ func TestScrapeWithChecks(t *testing.T) {
 		wantIn(t, tt.target+" without checks", a.scrape(t, tt.target), map[string]string{tt.series: "", "redis_up": "1"})
 	}
 	for value, says := range map[string]string{
-		"dbx=a":     `check-keys: "dbx=a": "dbx" is not a database`,
-		"a,db0=%zz": `check-keys: "db0=%zz": invalid URL escape "%zz": write %25`,
+		"dbx=a":     `check-keys: item 1, "dbx=a": the part before = is no database`,
+		"a,db0=%zz": `check-keys: item 2, "db0=%zz": has a % that is no escape: write % in a key as %25`,
 	} {
 		if body := a.mustGet(t, scrapePath(main.Addr, "check-keys", value), http.StatusBadRequest); !strings.Contains(body, says) {
 			t.Errorf("check-keys=%s says %q, want %q", value, body, says)

@@ -71,10 +71,12 @@ func (l *loaded) writeRights(w io.Writer, version string) {
 			fmt.Fprint(w, "Add what the files of exporter.script do: their commands, and ~ with their keys.\n")
 		}
 	}
-	if len(l.Exporter.Targets) > 0 {
-		words := append(exporter.Permissions(l.exporterOptions(), version, true), "+client|setname")
-		fmt.Fprintf(w, "\nThe same for a Sentinel among exporter.targets:\n%s\n", rule(user, words))
+	if l.Redis.Addr == "" && len(l.Exporter.Targets) == 0 {
+		return
 	}
+	// Its other commands a Sentinel does not know, and refuses in a rule.
+	words := append(exporter.Permissions(l.exporterOptions(), version, true), "+client|setname", "+ping")
+	fmt.Fprintf(w, "\nThe same for a Sentinel, in redis.addr or exporter.targets:\n%s\n", rule(user, words))
 }
 
 // rule returns the command, as redis-cli reads it.

@@ -32,7 +32,11 @@ func Permissions(opts Options, version string, sentinel bool) []string {
 		}
 	}
 	var words []string
-	if !sentinel { // in the background it is asked nothing
+	if sentinel { // in the background it is asked for its clients at most
+		if opts.Background.Clients.Enabled {
+			commands = append(commands, "client|list")
+		}
+	} else {
 		more, _ := BackgroundCommands(opts)
 		commands = append(commands, more...)
 		if b := opts.Background; len(b.Keys.Check)+len(b.Keys.Single) > 0 && atLeast(version, 8, 8) {

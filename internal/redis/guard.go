@@ -31,6 +31,7 @@ type guard struct {
 	elements int64 // of the reply that is being read
 	skip     int64 // bytes of a bulk string still to come, its line end included
 	line     int   // bytes of the present line so far
+	cr       bool  // the last of them is a carriage return
 	kind     byte  // of that line
 	length   int64 // the number in that line, for kinds that have a length; -1 for none
 	negative bool
@@ -58,6 +59,8 @@ func (g *guard) check(p []byte) error {
 // byte takes one byte of a line.
 func (g *guard) byte(b byte) error {
 	g.line++
+	cr := g.cr
+	g.cr = b == '\r'
 	switch {
 	case g.line == 1:
 		g.kind, g.length, g.negative = b, 0, false
@@ -65,6 +68,8 @@ func (g *guard) byte(b byte) error {
 		case '+', '-', ':', '_', ',', '#', '(', '$', '=', '!', '*', '~', '%', '>', '|':
 			return nil
 		}
+		return errNotRESP
+	case b == '\n' && !cr:
 		return errNotRESP
 	case b == '\n':
 		g.line = 0

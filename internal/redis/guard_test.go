@@ -60,6 +60,8 @@ func TestGuard(t *testing.T) {
 		{"a map counts twice", "%131073\r\n", errReplyArray},
 		{"a line without end", "+" + strings.Repeat("a", maxReplyLine+1), errReplyLimit},
 		{"HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", errNotRESP},
+		{"a line that ends without a carriage return", "+a\n!\r\n", errNotRESP},
+		{"a carriage return in a line", "+a\rb\r\n", nil},
 		{"no number", "*x\r\n", errNotRESP},
 		{"a sign in a number", "$1-\r\n", errNotRESP},
 	} {
@@ -86,7 +88,7 @@ func TestGuard(t *testing.T) {
 // Whatever the guard lets through, decode neither crashes on nor keeps more of
 // than a few times the bytes.
 func FuzzReply(f *testing.F) {
-	for _, s := range []string{"+OK\r\n", "*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*1\r\n$-1\r\n", "$5\r\nhello\r\n", "-ERR x\r\n"} {
+	for _, s := range []string{"+OK\r\n", "*2\r\n$1\r\na\r\n:1\r\n", "*1\r\n*1\r\n$-1\r\n", "+a\nb\r\n", "$5\r\nhello\r\n", "-ERR x\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
@@ -43,12 +44,18 @@ func (l *loaded) exporterOptions() exporter.Options {
 		o.Disabled = append(o.Disabled, "latency", "histogram")
 	}
 	if s.Show.RDBFileSize {
-		o.Files = exporter.FileOptions{DataDir: l.Backup.DataDir, Local: l.beside()}
+		// Who asks for it, as redis_exporter's users do, knows that the directory is here.
+		o.Files = exporter.FileOptions{DataDir: l.Backup.DataDir, Local: l.beside(), Assume: l.given("exporter.include-rdb-file-size-metric")}
 	}
 	if !s.Show.System {
 		o.Exclude = wholeName(strings.TrimPrefix(s.Exclude+"|"+regexp.QuoteMeta(s.Namespace)+"_total_system_memory_bytes", "|"))
 	}
 	return o
+}
+
+// given tells whether a setting was set, be it to its default.
+func (l *loaded) given(name string) bool {
+	return slices.ContainsFunc(l.Effective(), func(e settings.Effective) bool { return e.Name == name && e.Source != "default" })
 }
 
 // wholeName makes an expression for the whole of a name. It was checked.

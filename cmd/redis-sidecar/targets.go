@@ -111,7 +111,13 @@ func (a *agent) targets() []targetStatus {
 func (a *agent) open(r exporter.Request, conn redis.Options) (exporter.Opened, error) {
 	o := a.l.exporterOptions()
 	o.Files = exporter.FileOptions{}
-	o.Background.Clients.Enabled = false
+	// What is dear runs where the settings say, and here only what the request does.
+	b := o.Background
+	o.Background = exporter.BackgroundOptions{
+		Interval: b.Interval, Budget: b.Budget, ScanRate: b.ScanRate, BatchSize: b.BatchSize, ReplicaOnly: b.ReplicaOnly,
+		Keys:    exporter.KeyOptions{HideValues: b.Keys.HideValues},
+		Streams: exporter.StreamOptions{NoConsumers: b.Streams.NoConsumers},
+	}
 	for param, into := range map[string]*[]exporter.Key{
 		"check-keys": &o.Background.Keys.Check, "check-single-keys": &o.Background.Keys.Single, "count-keys": &o.Background.Keys.Count,
 		"check-streams": &o.Background.Streams.Check, "check-single-streams": &o.Background.Streams.Single,

@@ -362,6 +362,16 @@ func (b *backgrounds) complaint() (status.Reason, string) {
 	return "", ""
 }
 
+// names are those that has knows.
+func (b *backgrounds) names() []string {
+	var names []string
+	for _, t := range b.tasks {
+		names = append(names, strings.TrimPrefix(t.name(), "single_"))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // has tells whether a metric can be asked for by this name of a collector. The
 // two collectors of keys have the same metrics, those of streams likewise.
 func (b *backgrounds) has(name string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,9 +173,11 @@ func (e *Exporter) scrape(ctx context.Context) *sink {
 	}
 	out, err := e.flights.do(ctx, e.collect)
 	if err != nil {
-		// The collection that this scrape joined outlasts it.
+		if !errors.Is(err, errCollection) { // the collection that this scrape joined outlasts it
+			err = status.WithReason(status.ReasonTimeout, err)
+		}
 		out = e.sink()
-		e.finish(out, scrape{err: status.WithReason(status.ReasonTimeout, err)})
+		e.finish(out, scrape{err: err})
 	}
 	return out
 }
@@ -203,10 +206,24 @@ type scrape struct {
 	dropped  int
 }
 
-// collect reads the server once and makes the series. Only one runs at a time.
-func (e *Exporter) collect(ctx context.Context) *sink {
+// collect reads the server once and makes the series. Only one runs at a time. A
+// panic, which only a defect can be the cause of, makes the server count as down
+// with the reason internal: it must neither end the process nor the exporter.
+func (e *Exporter) collect(ctx context.Context) (out *sink) {
 	start := time.Now()
-	out := e.sink()
+	defer func() {
+		if p := recover(); p != nil {
+			e.report.Logger().Error("a collection panicked", "panic", p, "stack", string(debug.Stack()))
+			e.plan = nil
+			s := scrape{err: status.WithReason(status.ReasonInternal, fmt.Errorf("panic: %v", p)), took: time.Since(start)}
+			e.self.count(s)
+			e.report.Failure(s.err)
+			out = e.sink()
+			e.self.emit(out, s)
+			out.finish()
+		}
+	}()
+	out = e.sink()
 	if e.server == nil {
 		e.self.alone(out)
 		e.sources.emit(out)
@@ -240,10 +257,22 @@ func (e *Exporter) collect(ctx context.Context) *sink {
 	s.took = time.Since(start)
 	if gone := errors.Is(ctx.Err(), context.Canceled); !gone {
 		e.self.count(s)
-		e.tell(s)
+		if !impatient(ctx, start, err) {
+			e.tell(s)
+		}
 	}
 	e.finish(out, s)
 	return out
+}
+
+// shortest is how long a server may take to answer, however little time a scrape
+// has: who may scrape must not be able to have the job counted as failing.
+const shortest = 250 * time.Millisecond
+
+// impatient tells whether a collection failed because it had no time to succeed.
+func impatient(ctx context.Context, start time.Time, err error) bool {
+	end, ok := ctx.Deadline()
+	return ok && err != nil && status.ReasonOf(err) == status.ReasonTimeout && end.Sub(start) < shortest
 }
 
 // finish adds what the exporter says of itself.

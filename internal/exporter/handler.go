@@ -141,7 +141,7 @@ func (h *handler) selection(r *http.Request) (selection, error) {
 	for _, name := range s.collectors {
 		if !slices.ContainsFunc(h.e.collectors, func(c collector) bool { return c.name() == name }) && !h.e.background.has(name) {
 			return s, fmt.Errorf("collect[]: there is no collector %q here, or it is switched off; there are %s", name,
-				strings.Join(h.e.names(), ", "))
+				strings.Join(append(h.e.names(), h.e.background.names()...), ", "))
 		}
 	}
 	return s, nil

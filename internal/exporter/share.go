@@ -2,7 +2,10 @@ package exporter
 
 import (
 	"context"
+	"errors"
 	"sync"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 // flights lets scrapes that come while a collection runs share its result.
@@ -10,6 +13,9 @@ type flights struct {
 	mu      sync.Mutex
 	current *flight
 }
+
+// errCollection says that a collection ended without a result.
+var errCollection = status.WithReason(status.ReasonInternal, errors.New("the collection panicked"))
 
 // flight is one collection, run by the scrape that came first.
 type flight struct {
@@ -22,8 +28,8 @@ type flight struct {
 	landed bool // every scrape that joined owns a reference to out
 
 	// set before done is closed
-	out     *sink
-	expired bool // it ended because of its deadline, or because nobody waited
+	out     *sink // nil when the collection panicked
+	expired bool  // it ended because of its deadline, or because nobody waited
 }
 
 // do returns the result of a collection that ends before ctx does, which the
@@ -44,7 +50,10 @@ func (s *flights) do(ctx context.Context, collect func(context.Context) *sink) (
 			s.leave(f)
 			return nil, ctx.Err()
 		case <-f.done:
-			if f.expired && ctx.Err() == nil {
+			switch {
+			case f.out == nil:
+				return nil, errCollection
+			case f.expired && ctx.Err() == nil:
 				f.out.release()
 				continue // the first scrape had less time than this one
 			}
@@ -72,16 +81,20 @@ func (s *flights) lead(ctx context.Context, collect func(context.Context) *sink)
 			}
 		}
 	})
+	defer func() { // after a panic, too: others wait
+		stop()
+		f.expired = own.Err() != nil
+		cancel()
+		s.mu.Lock()
+		s.current = nil
+		if f.out != nil {
+			f.out.refs.Add(int32(f.joined))
+		}
+		f.landed = true
+		s.mu.Unlock()
+		close(f.done)
+	}()
 	f.out = collect(own)
-	stop()
-	f.expired = own.Err() != nil
-	cancel()
-	s.mu.Lock()
-	s.current = nil
-	f.out.refs.Add(int32(f.joined))
-	f.landed = true
-	s.mu.Unlock()
-	close(f.done)
 	return f.out
 }
 
@@ -93,7 +106,9 @@ func (s *flights) leave(f *flight) {
 	s.mu.Unlock()
 	switch {
 	case landed:
-		f.out.release()
+		if f.out != nil {
+			f.out.release()
+		}
 	case last:
 		f.cancel()
 	}

@@ -3,6 +3,7 @@ package exporter_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,5 +164,53 @@ func TestConcurrentScrapes(t *testing.T) {
 	}
 	if v := got["redis_connected_clients"]; v != "1" {
 		t.Errorf("%s connections", v)
+	}
+}
+
+// breaking panics at the first read, as only a defect could make it.
+type breaking struct {
+	*replay
+	broken atomic.Bool
+}
+
+func (s *breaking) Pipeline(ctx context.Context, commands ...[]string) ([]any, error) {
+	if s.broken.CompareAndSwap(true, false) {
+		panic("a defect")
+	}
+	return s.replay.Pipeline(ctx, commands...)
+}
+
+// A defect costs one scrape, not all that follow.
+func TestPanicInACollection(t *testing.T) {
+	server := &breaking{replay: loadReplay(t, "testdata/replay/redis-7.0.15-standalone")}
+	e, board := newExporter(t, server, exporter.Options{})
+	for range 2 {
+		server.broken.Store(true)
+		if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonInternal) {
+			t.Errorf("down because of %q", reason)
+		}
+		if r, _ := board.Report(status.Exporter); r.State != status.Failing || r.Reason != status.ReasonInternal {
+			t.Errorf("the Board says %s, %s", r.State, r.Reason)
+		}
+		if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != "" {
+			t.Errorf("down afterwards because of %q", reason)
+		}
+	}
+}
+
+// Who gives a server no time to answer does not make the job fail.
+func TestScrapeWithoutTime(t *testing.T) {
+	srv := testenv.StartRedis(t)
+	e, board := newExporter(t, srv.Client(t), exporter.Options{})
+	scrape(t, e)
+	h := exporter.NewHandler(e, nil)
+	for range 20 {
+		get(t, h, "/metrics", map[string]string{"X-Prometheus-Scrape-Timeout-Seconds": "0.000001"})
+	}
+	if r, _ := board.Report(status.Exporter); r.State != status.OK || !r.LastErrorAt.IsZero() {
+		t.Errorf("the Board says %s: %s", r.State, r.LastError)
+	}
+	if reason := downReason(t, scrapeIn(t, e, 5*time.Second)); reason != "" {
+		t.Errorf("down afterwards because of %q", reason)
 	}
 }

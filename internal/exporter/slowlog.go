@@ -96,7 +96,9 @@ func (c *slowlog) follow(r *reading, replies []any) [][]string {
 	if !ok || !c.meet(r, entry.id) || entry.id-c.newest < 2 {
 		return nil
 	}
-	return [][]string{{"SLOWLOG", "GET", strconv.FormatInt(min(entry.id-c.newest, slowlogBatch), 10)}}
+	// Some more than are known of: others come while this is asked.
+	const more = 16
+	return [][]string{{"SLOWLOG", "GET", strconv.FormatInt(min(entry.id-c.newest+more, slowlogBatch), 10)}}
 }
 
 // meet tells whether the log is the one that was seen before, so that entries

@@ -164,12 +164,12 @@ func TestSlowlogOfAnotherServer(t *testing.T) {
 
 		// The follow-up that fails is made up for.
 		is("d", 23, entries([]any{int64(2), "GET"}, []any{int64(1), "GET"}))
-		good := s.replies["SLOWLOG GET 2"]
-		s.replies["SLOWLOG GET 2"] = errUnknown
+		good := s.replies["SLOWLOG GET 18"]
+		s.replies["SLOWLOG GET 18"] = errUnknown
 		if got := scrape(t, e); slowCount(got, "get") != "9" {
 			t.Errorf("counted %s without a reply", slowCount(got, "get"))
 		}
-		s.replies["SLOWLOG GET 2"] = good
+		s.replies["SLOWLOG GET 18"] = good
 		got := scrape(t, e)
 		expect(t, got, map[string]string{`redis_slowlog_execution_duration_seconds_count{cmd="get"}`: "11", "redis_slowlog_missed_entries_total": "491"})
 	})
@@ -224,9 +224,9 @@ func TestSlowlogRoundTrips(t *testing.T) {
 		newest int64
 		asks   string
 		trips  int
-	}{{0, "", 1}, {0, "", 1}, {1, "", 1}, {3, "SLOWLOG GET 2", 2}, {1000, "SLOWLOG GET 128", 2}} {
+	}{{0, "", 1}, {0, "", 1}, {1, "", 1}, {3, "SLOWLOG GET 18", 2}, {1000, "SLOWLOG GET 128", 2}} {
 		list := entries([]any{c.newest, "GET"})
-		s.replies["SLOWLOG GET 1"], s.replies["SLOWLOG GET 2"], s.replies["SLOWLOG GET 128"] = list, list, list
+		s.replies["SLOWLOG GET 1"], s.replies["SLOWLOG GET 18"], s.replies["SLOWLOG GET 128"] = list, list, list
 		s.took()
 		scrape(t, e)
 		asked, trips := s.took()
@@ -237,5 +237,20 @@ func TestSlowlogRoundTrips(t *testing.T) {
 		if trips != c.trips || last != c.asks {
 			t.Errorf("newest %d: %d round trips, %q", c.newest, trips, last)
 		}
+	}
+}
+
+// Entries that come while the new ones are asked for push none of these out: here
+// each of the scrape's own commands is one.
+func TestSlowlogOfItself(t *testing.T) {
+	srv := testenv.StartRedis(t, "--slowlog-log-slower-than", "0")
+	e, _ := newExporter(t, srv.Client(t), exporter.Options{})
+	scrape(t, e)
+	for range 5 {
+		srv.Do(t, "SET", "a", "b")
+	}
+	got := scrape(t, e)
+	if slowCount(got, "set") != "5" || got["redis_slowlog_missed_entries_total"] != "0" {
+		t.Errorf("%s of 5 were counted, %s are missed", slowCount(got, "set"), got["redis_slowlog_missed_entries_total"])
 	}
 }

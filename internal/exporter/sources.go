@@ -18,6 +18,7 @@ func newSources(c *catalog, all []metric.Source) *sources {
 		for _, d := range src.Describe() {
 			kind := map[metric.Kind]dto.MetricType{metric.Gauge: typeGauge, metric.Counter: typeCounter, metric.Summary: typeSummary}[d.Kind]
 			s.families[d] = c.put(kind, d.Name, "sidecar", d.Help, d.Labels)
+			s.families[d].owner = "sidecar" // not of the exporter: collect[] is without them
 		}
 	}
 	return s

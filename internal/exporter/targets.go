@@ -195,8 +195,8 @@ func (s *Scraper) get(req Request, now time.Time) (*opened, error) {
 		o.using++
 		return o, nil
 	}
-	if len(s.opened) >= openedLimit {
-		return nil, fmt.Errorf("%d combinations of target and checks are in use already; one that is not asked for is given up after %s", openedLimit, openedIdle)
+	if len(s.opened) >= openedLimit && !s.giveUp() {
+		return nil, fmt.Errorf("%d combinations of target and checks are being scraped at this moment", openedLimit)
 	}
 	made, err := s.Open(req)
 	if err != nil {
@@ -230,6 +230,23 @@ func (s *Scraper) sweep(now time.Time) {
 			delete(s.opened, key)
 		}
 	}
+}
+
+// giveUp closes the one that nobody has asked for the longest. It is called with
+// mu held, and returns false when all are in use.
+func (s *Scraper) giveUp() bool {
+	oldest := ""
+	for key, o := range s.opened {
+		if o.using == 0 && (oldest == "" || o.used.Before(s.opened[oldest].used)) {
+			oldest = key
+		}
+	}
+	if oldest == "" {
+		return false
+	}
+	s.opened[oldest].stop()
+	delete(s.opened, oldest)
+	return true
 }
 
 // Run closes everything when ctx ends, and in between what is not used any more.

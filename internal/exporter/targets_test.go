@@ -123,12 +123,13 @@ func TestScrapeTargets(t *testing.T) {
 // What is not asked for is closed, what is asked for is not, and there is a limit.
 func TestScrapeGivesUpWhatNobodyWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var open atomic.Int32
+		var open, opens atomic.Int32
 		s := &exporter.Scraper{
 			Own: map[string]http.Handler{}, Canonical: func(a string) (string, error) { return a, nil },
 			Allowed: func(string) bool { return true }, Rejected: func() {},
 			Open: func(exporter.Request) (exporter.Opened, error) {
 				open.Add(1)
+				opens.Add(1)
 				e, _ := newExporter(t, loadReplay(t, "testdata/replay/redis-7.0.15-standalone"), exporter.Options{})
 				return exporter.Opened{Exporter: e, Close: func() { open.Add(-1) }}, nil
 			},
@@ -139,8 +140,20 @@ func TestScrapeGivesUpWhatNobodyWants(t *testing.T) {
 				t.Fatalf("target %d: %d %s", i, code, body)
 			}
 		}
-		if code, body := ask(t, s, "/scrape?target=more"); code != http.StatusBadRequest || !strings.Contains(body, "in use already") {
+		// One more: the one that was not asked for the longest is given up for it.
+		<-time.After(time.Second)
+		ask(t, s, "/scrape?target=h0")
+		if code, body := ask(t, s, "/scrape?target=more"); code != http.StatusOK {
 			t.Errorf("beyond the limit: %d %s", code, body)
+		}
+		synctest.Wait()
+		if n := open.Load(); n != 32 {
+			t.Errorf("%d exporters are open, want the limit of 32", n)
+		}
+		made := opens.Load()
+		ask(t, s, "/scrape?target=h0")
+		if n := opens.Load() - made; n != 0 {
+			t.Error("one that had just been asked for was given up")
 		}
 		for range 6 {
 			<-time.After(5 * time.Minute)

@@ -233,8 +233,11 @@ func prefix(field func(*Settings) *string) value {
 					return fmt.Errorf("%q cannot be part of a metric's name there", r)
 				}
 			}
-			if text == "" {
+			switch text {
+			case "":
 				return errors.New("is empty")
+			case "process", "go", "redis_sidecar":
+				return errors.New("is the prefix of other metrics")
 			}
 			*field(s) = text
 			return nil

@@ -140,7 +140,7 @@ func exporterCompat() []entry {
 			"Run exporter.script by EVAL_RO (since Redis 7.0), which refuses to write.").
 			also(compat{flag: "lua-script-read-only", def: "false"}),
 		on("include-config-metrics", "false", func(e *Exporter) *bool { return &e.Show.Config },
-			"Every setting of the server as a metric. It costs a CONFIG GET * now and then.").
+			"Every setting of the server as a metric. Each scrape asks CONFIG GET * then, which costs the server more than all the rest.").
 			also(compat{flag: "include-config-metrics", env: "REDIS_EXPORTER_INCL_CONFIG_METRICS", def: "false"}),
 		noting(on("redact-config-metrics", "true", func(e *Exporter) *bool { return &e.Show.RedactConfig },
 			"Understood, and always so: passwords of Redis and of Sentinel are never shown."), func(s *Settings) string {

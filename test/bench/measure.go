@@ -37,6 +37,9 @@ type subject struct {
 	rest        spent // in one scrapeInterval without any scrape
 }
 
+// startOver is after how long an exporter is not starting any more.
+const startOver = 3 * time.Second
+
 // spent is time on a core.
 type spent struct{ cpu, redisCPU time.Duration }
 
@@ -189,6 +192,10 @@ func (m *meter) turn(ctx context.Context, sub *subject, st state, first bool, n 
 	warm := min(10, st.warm) // it did not run for a while
 	if first {
 		warm = st.warm
+		// The start is over then, and what only that needed is given back.
+		if err := rig.Wait(ctx, startOver); err != nil {
+			return err
+		}
 	}
 	for range warm {
 		if _, _, err := sub.scraper.Scrape(ctx); err != nil {

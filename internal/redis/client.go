@@ -55,6 +55,7 @@ type Client struct {
 	db     *goredis.Client
 	rename map[string]string
 
+	until       atomic.Int64 // Unix time in nanoseconds, of the end of the last call's context; 0 = none
 	connectTime atomic.Int64 // nanoseconds, of the last new connection
 	expiry      atomic.Int64 // Unix time, of the server's certificate; 0 = none
 }
@@ -78,7 +79,7 @@ func New(o Options) *Client {
 		Addr:    o.Addr,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			began := time.Now()
-			conn, err := dial(ctx, o, network, addr)
+			conn, err := dial(ctx, o, network, addr, c.waitsUntil())
 			c.connectTime.Store(int64(time.Since(began)))
 			if err != nil {
 				// The pool answers with a remembered dial error, and dials behind
@@ -181,6 +182,7 @@ func (c *Client) Do(ctx context.Context, args ...string) (any, error) {
 // with one. The second result is not nil only when the connection failed; then
 // there are no replies.
 func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
+	c.waits(ctx)
 	pipe := c.db.Pipeline()
 	// Raw: package goredis makes an object of every number and string in a reply.
 	out := make([]*goredis.RawCmd, len(cmds))
@@ -216,6 +218,25 @@ func (c *Client) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) 
 		replies[i] = v
 	}
 	return replies, nil
+}
+
+// waits notes until when a call waits, for the dial that it may cause. Of calls
+// that wait for each other the last one counts; only the time of a look depends
+// on it, see hello.
+func (c *Client) waits(ctx context.Context) {
+	at := int64(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		at = deadline.UnixNano()
+	}
+	c.until.Store(at)
+}
+
+// waitsUntil returns what waits noted; zero means for ever.
+func (c *Client) waitsUntil() time.Time {
+	if at := c.until.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 // Info sends INFO with the given sections and parses the reply. Several

@@ -145,7 +145,7 @@ func TestReasons(t *testing.T) {
 		"not redis":         {redis.Options{Addr: chatter}, []string{"PING"}, status.ReasonProtocol, false},
 		"hangs up":          {redis.Options{Addr: closer}, []string{"PING"}, status.ReasonUnreachable, false},
 		"no TLS there": {redis.Options{Addr: open.Addr, TLS: func() (*tls.Config, error) { return &tls.Config{}, nil }},
-			[]string{"PING"}, status.ReasonTimeout, false}, // Redis waits for the end of an inline command
+			[]string{"PING"}, status.ReasonTimeout, false}, // for a look, see TestTLSMismatch, the time is too short
 		"not TLS": {redis.Options{Addr: chatter, TLS: func() (*tls.Config, error) { return &tls.Config{}, nil }},
 			[]string{"PING"}, status.ReasonTLS, false},
 		"TLS files": {redis.Options{Addr: open.Addr, TLS: func() (*tls.Config, error) { return nil, os.ErrPermission }},

@@ -20,8 +20,10 @@ var (
 // CredentialsError marks an error of Options.Credentials as one of reading a file.
 func CredentialsError(err error) error { return fmt.Errorf("%w: %w", errCredentials, err) }
 
-// dial connects and, where asked for, shakes hands, within o.Timeout.
-func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error) {
+// dial connects and, where asked for, shakes hands, within o.Timeout. until is when
+// the caller gives up, which ctx does not tell: the pool dials in a context of its
+// own. It may be zero.
+func dial(ctx context.Context, o Options, network, addr string, until time.Time) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	d := net.Dialer{Timeout: o.Timeout}
@@ -29,15 +31,22 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
+	host := ""
+	if network == "tcp" {
+		host, _, _ = net.SplitHostPort(addr)
+	}
 	if o.TLS != nil {
 		cfg, err := o.TLS()
 		if err != nil {
 			_ = c.Close()
 			return nil, fmt.Errorf("%w: %w", errTLSFiles, err)
 		}
-		if cfg.ServerName == "" && network == "tcp" {
+		if cfg.ServerName == "" {
 			cfg = cfg.Clone()
-			cfg.ServerName, _, _ = net.SplitHostPort(addr)
+			cfg.ServerName = host
+		}
+		if network == "tcp" {
+			c = newHello(ctx, c, until)
 		}
 		t := tls.Client(c, cfg)
 		if err := t.HandshakeContext(ctx); err != nil {
@@ -48,6 +57,7 @@ func dial(ctx context.Context, o Options, network, addr string) (net.Conn, error
 	}
 	watched := &conn{Conn: c, limit: o.ReplyLimit, guard: guard{limit: o.ReplyLimit}}
 	if raw, ok := c.(syscall.Conn); ok {
+		watched.lookable, watched.host = network == "tcp", host
 		return plain{watched, raw}, nil
 	}
 	return watched, nil
@@ -73,13 +83,35 @@ func certificateExpiry(c net.Conn) int64 {
 // conn watches what the server sends. A server beyond maxclients says so
 // unasked and hangs up; without a look at the first bytes that would be no more
 // than an end of file. A peer that sends without end, or announces what no server
-// does, is cut off.
+// does, is cut off. One that hangs up at once may be one that speaks TLS only.
 type conn struct {
 	net.Conn
 	limit int64
 	got   int64 // bytes since the last write
 	begun bool  // something was read
 	guard guard
+
+	lookable bool      // TCP without TLS: see ended
+	host     string    // of the server, as the caller knows it
+	until    time.Time // the deadline that was set last; may be zero
+}
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline remember what ended has to
+// keep to.
+
+func (c *conn) SetDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // Write sends a request, which opens a new allowance for the reply.
@@ -90,6 +122,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		if alert := c.alert(); alert != nil {
 			return n, alert
 		}
+		return n, c.ended(err)
 	}
 	return n, err
 }
@@ -120,12 +153,18 @@ func (c *conn) Read(p []byte) (int, error) {
 		if bytes.HasPrefix(p[:n], []byte("-"+errMaxClients.Error())) {
 			return 0, errMaxClients
 		}
+		if isRecord(p[:n]) {
+			return 0, errTLSServer
+		}
 	}
 	if c.got += int64(n); c.got > c.limit {
 		return 0, errReplyLimit
 	}
 	if err := c.guard.check(p[:n]); err != nil {
 		return 0, err
+	}
+	if err != nil && !c.begun {
+		return n, c.ended(err)
 	}
 	return n, err
 }

@@ -141,7 +141,9 @@ func connReason(err error) (status.Reason, string) {
 		return status.ReasonFile, "check redis.password-file"
 	case errors.Is(err, errTLSFiles):
 		return status.ReasonTLS, "check redis.tls.*"
-	case errors.As(err, &record):
+	case errors.Is(err, errTLSServer):
+		return status.ReasonTLS, "the server speaks TLS on this port: use rediss://"
+	case errors.Is(err, errPlainServer), errors.As(err, &record):
 		return status.ReasonTLS, "the server does not speak TLS on this port: use redis:// instead of rediss://"
 	case isAlert(err), errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &hostname):
 		return status.ReasonTLS, "check redis.tls.ca-file, redis.tls.server-name and the certificates"

@@ -177,8 +177,12 @@ type plain struct {
 	syscall.Conn
 }
 
-// failed stands for a connection that could not be made: each use returns why.
+// failed stands for a connection that could not be made: each use returns why. One
+// whose caller left before it failed is kept by the pool for the next; SyscallConn
+// is where go-redis then looks, as with plain, and finds it broken.
 type failed struct{ err error }
+
+func (f failed) SyscallConn() (syscall.RawConn, error) { return nil, f.err }
 
 func (f failed) Read([]byte) (int, error)         { return 0, f.err }
 func (f failed) Write([]byte) (int, error)        { return 0, f.err }

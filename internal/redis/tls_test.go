@@ -1,8 +1,11 @@
 package redis_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -108,5 +111,27 @@ func TestRenewedCertificate(t *testing.T) {
 	})
 	if id(long) != first || long.CertificateExpiry().Equal(end) {
 		t.Error("a new connection was made before its time")
+	}
+}
+
+// A handshake that outlasts the call for which it was begun, and fails, is not
+// what the next call is told: that makes a connection of its own.
+func TestAbandonedHandshake(t *testing.T) {
+	begun, ended := make(chan struct{}, 9), make(chan struct{}, 9)
+	addr := testenv.Listen(t, func(_ context.Context, c net.Conn) {
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, c)
+		ended <- struct{}{}
+	})
+	c := newClient(t, redis.Options{Addr: addr, Timeout: 250 * time.Millisecond, TLS: func() (*tls.Config, error) { return &tls.Config{}, nil }})
+	for i := range 2 {
+		if reason := status.ReasonOf(failIn(t, c, 200*time.Millisecond)); reason != status.ReasonTimeout {
+			t.Errorf("call %d: reason %q", i, reason)
+		}
+		if len(begun) != 1 {
+			t.Fatalf("call %d made %d connections", i, len(begun))
+		}
+		<-begun
+		<-ended
 	}
 }

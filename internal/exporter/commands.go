@@ -20,6 +20,8 @@ type commands struct {
 	infoOnly
 	calls, seconds, rejected, failed, latency *family
 	slow, slowSeconds, slowest                *family
+
+	lines []named[string] // see section
 }
 
 func newCommands(c *catalog) *commands {
@@ -46,13 +48,12 @@ func newCommands(c *catalog) *commands {
 func (c *commands) name() string { return "commands" }
 
 func (c *commands) collect(r *reading, _ []any, out *sink) error {
-	r.commands = make(map[string]commandTotals)
-	exact := make(map[string]commandTotals)
-	for name, line := range r.info.Section("commandstats") {
-		cmd, ok := strings.CutPrefix(name, "cmdstat_")
-		if !ok || cmd == "" {
-			continue
-		}
+	defer func() { clear(c.lines[:cap(c.lines)]) }() // they are parts of the reply
+	stats := c.section(r, "commandstats", "cmdstat_")
+	r.commands = make(map[string]commandTotals, len(stats))
+	exact := make(map[string]commandTotals, len(stats))
+	for _, stat := range stats {
+		cmd, line := stat.name, stat.value
 		totals, ok := c.command(cmd, line, out)
 		if !ok {
 			continue
@@ -64,10 +65,10 @@ func (c *commands) collect(r *reading, _ []any, out *sink) error {
 		}
 	}
 	var points []quantile
-	for name, line := range r.info.Section("latencystats") {
-		cmd, ok := strings.CutPrefix(name, "latency_percentiles_usec_")
+	for _, stat := range c.section(r, "latencystats", "latency_percentiles_usec_") {
+		cmd, line := stat.name, stat.value
 		totals, known := exact[cmd]
-		if !ok || !known {
+		if !known {
 			continue
 		}
 		points = points[:0]
@@ -82,6 +83,19 @@ func (c *commands) collect(r *reading, _ []any, out *sink) error {
 		out.summary(c.latency, totals.calls, totals.usec, points, cmd)
 	}
 	return nil
+}
+
+// section returns the lines of a section of INFO by command, in order. They are
+// good until it is called again.
+func (c *commands) section(r *reading, section, prefix string) []named[string] {
+	c.lines = c.lines[:0]
+	for name, line := range r.info.Section(section) {
+		if cmd, ok := strings.CutPrefix(name, prefix); ok && cmd != "" {
+			c.lines = append(c.lines, named[string]{cmd, len(c.lines), line})
+		}
+	}
+	order(c.lines)
+	return c.lines
 }
 
 // command reads "calls=21,usec=175,usec_per_call=8.33,rejected_calls=0,failed_calls=0";

@@ -42,12 +42,21 @@ func (c *histogram) collect(r *reading, replies []any, out *sink) error {
 	if !ok {
 		return odd("LATENCY HISTOGRAM", replies[0])
 	}
-	var reported, full []bucket
+	histograms := make([]named[any], 0, len(list)/2)
 	for i := 0; i+1 < len(list); i += 2 {
-		cmd, ok1 := list[i].(string)
-		calls, counts, ok2 := histogramOf(list[i+1])
-		if !ok1 || !ok2 {
-			return odd("LATENCY HISTOGRAM", list[i+1])
+		cmd, ok := list[i].(string)
+		if !ok {
+			return odd("LATENCY HISTOGRAM", list[i])
+		}
+		histograms = append(histograms, named[any]{cmd, i, list[i+1]})
+	}
+	order(histograms)
+	var reported, full []bucket
+	for _, h := range histograms {
+		cmd := h.name
+		calls, counts, ok := histogramOf(h.value)
+		if !ok {
+			return odd("LATENCY HISTOGRAM", h.value)
 		}
 		reported = reported[:0]
 		for j := 0; j+1 < len(counts); j += 2 {

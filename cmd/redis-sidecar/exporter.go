@@ -21,7 +21,8 @@ func (l *loaded) exporterOptions() exporter.Options {
 			SkipEmptyDatabases: !s.Show.EmptyDatabases, Ping: s.PingOnConnect, LogSlowlog: s.LogSlowlog,
 		},
 		Background: exporter.BackgroundOptions{
-			Interval: s.Interval, Budget: s.Budget, ScanRate: s.ScanRate, BatchSize: s.Keys.BatchSize, ReplicaOnly: s.Keys.SkipOnMaster,
+			Interval: s.Interval, Budget: s.Budget, ScanRate: s.ScanRate, BatchSize: s.Keys.BatchSize,
+			ReplicaOnly: s.ReplicaOnly, SkipOnMaster: s.Keys.SkipOnMaster,
 			Keys: exporter.KeyOptions{
 				Check: exporterKeys(s.Keys.Check), Single: exporterKeys(s.Keys.Single), Count: exporterKeys(s.Keys.Count), HideValues: s.Keys.HideValues,
 			},

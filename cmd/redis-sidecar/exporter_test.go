@@ -61,8 +61,9 @@ func TestExporterOptions(t *testing.T) {
 		{[]string{"--redis-only-metrics"}, func(o *exporter.Options) { o.Version, o.Commit, o.Date = "", "", "" }},
 		{[]string{"--exporter.interval=2m", "--exporter.budget=1s", "--exporter.scan-rate=0", "--check-keys-batch-size=5", "--skip-checkkeys-for-role-master"}, func(o *exporter.Options) {
 			b := &o.Background
-			b.Interval, b.Budget, b.ScanRate, b.BatchSize, b.ReplicaOnly = 2*time.Minute, time.Second, 0, 5, true
+			b.Interval, b.Budget, b.ScanRate, b.BatchSize, b.SkipOnMaster = 2*time.Minute, time.Second, 0, 5, true
 		}},
+		{[]string{"--exporter.replica-only"}, func(o *exporter.Options) { o.Background.ReplicaOnly = true }},
 		{[]string{"--check-keys=db1=a*", "--check-single-keys=b", "--count-keys=c", "--disable-exporting-key-values"}, func(o *exporter.Options) {
 			o.Background.Keys = exporter.KeyOptions{Check: []exporter.Key{{DB: 1, Key: "a*"}}, Single: []exporter.Key{{Key: "b"}}, Count: []exporter.Key{{Key: "c"}}, HideValues: true}
 		}},

@@ -64,11 +64,12 @@ type agent struct {
 	jobs    []func(ctx context.Context, hurry <-chan struct{}) error
 	sources []metric.Source // the metrics of the agent itself
 	process *process.Collector
+	gate    *exporter.Gate // of all that is read in the background, here and for /scrape
 	server  *web.Server
 }
 
 func newAgent(e *env, l *loaded) (*agent, error) {
-	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New()}
+	a := &agent{l: l, started: time.Now().UTC(), board: status.NewBoard(l.log, nil), process: process.New(), gate: exporter.NewGate()}
 	a.sources = append(a.sources, status.NewMetrics(a.board), newBuildInfo())
 	if !l.Exporter.Show.RedisOnly {
 		a.sources = append(a.sources, a.process)
@@ -181,6 +182,7 @@ func (a *agent) newExporter(rep *status.Reporter, server exporter.Server) *expor
 	if server == nil {
 		o.Background = exporter.BackgroundOptions{}
 	} else {
+		o.Background.Gate = a.gate
 		o.Background.Server = a.exporterClient(a.l.backgroundOptions(a.l.redisOptions("redis-sidecar:background")), backgroundReplyLimit)
 	}
 	e := exporter.New(server, rep, o)

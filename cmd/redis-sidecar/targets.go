@@ -31,7 +31,7 @@ func (a *agent) exporterClient(o redis.Options, limit int64) *redis.Client {
 	return c
 }
 
-// backgroundOptions let a reply take as long as a whole run may: a script, say.
+// backgroundOptions let a reply take as long as a whole turn may: a script, say.
 func (l *loaded) backgroundOptions(o redis.Options) redis.Options {
 	o.Timeout = max(o.Timeout, l.Exporter.Budget)
 	return o
@@ -156,7 +156,7 @@ func (a *agent) open(r exporter.Request, conn redis.Options) (exporter.Opened, e
 	kept := redis.New(conn)
 	conn.ReplyLimit = backgroundReplyLimit
 	background := redis.New(a.l.backgroundOptions(conn))
-	o.Background.Server = background
+	o.Background.Server, o.Background.Gate = background, a.gate
 	board := status.NewBoard(a.l.log.With("target", r.Target), nil)
 	return exporter.Opened{
 		Exporter: exporter.New(kept, board.Register(status.Exporter, exporter.Reasons()...), o),

@@ -3,9 +3,7 @@ package exporter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -25,17 +23,22 @@ type BackgroundOptions struct {
 	// Interval is the time from the start of one run of a collector to that of
 	// its next. The default is 1 min.
 	Interval time.Duration
-	// Budget is how long one run may take before it is cut. The default is 30 s.
+	// Budget is how long one turn of a collector may take before the next one has
+	// its own, and how long an answer may take. The default is 30 s.
 	Budget time.Duration
 	// ScanRate is how many keys per second SCAN may look at. 0 is no limit but the
 	// one that always holds: every read is followed by a pause of nine times the
-	// time it took, so that the server spends at most a tenth of its time.
+	// time the server worked on it, so that it spends at most a tenth of its time.
 	ScanRate int
 	// BatchSize is the COUNT of SCAN. The default is 1,000.
 	BatchSize int
-	// ReplicaOnly keeps the collectors of keys and streams, but not that of key
-	// groups, from reading a master: then they have no series.
+	// ReplicaOnly keeps all collectors that read keys, which are all but that of
+	// clients, from reading a master: then they have no series.
 	ReplicaOnly bool
+	// SkipOnMaster does so for those of keys and streams only.
+	SkipOnMaster bool
+	// Gate is shared by exporters that read one at a time. Nil is one of its own.
+	Gate *Gate
 
 	Keys    KeyOptions
 	Streams StreamOptions
@@ -54,6 +57,17 @@ func (o BackgroundOptions) withDefaults() BackgroundOptions {
 	return o
 }
 
+// offMaster tells whether a collector must not read a master.
+func (o BackgroundOptions) offMaster(name string) bool {
+	switch name {
+	case "clients":
+		return false
+	case "single_keys", "keys", "count_keys", "single_streams", "streams":
+		return o.ReplicaOnly || o.SkipOnMaster
+	}
+	return o.ReplicaOnly
+}
+
 // positive returns v, or fallback when v is not above 0.
 func positive[T int | time.Duration](v, fallback T) T {
 	if v > 0 {
@@ -69,22 +83,19 @@ type background interface {
 	// needs returns the commands it may send, as Redis' ACL calls them, and
 	// whether they read keys.
 	needs() (commands []string, keys bool)
-	// read asks the server and adds what it found to out. After an error nothing
-	// of it is shown; what costs only a part of the series goes to out.note.
+	// read does one pass: it asks the server and adds what it found to out. After an
+	// error nothing of it is shown; what costs only a part of the series goes to
+	// out.note. It waits for its turn wherever it asks.
 	read(ctx context.Context, s *session, out *recorder) error
 }
-
-// partial is implemented by a background that may show what a run found before
-// it was cut.
-type partial interface{ partial() bool }
 
 // ofSentinels is implemented by collectors that read a Sentinel, too; to the
 // others it has nothing to say.
 type ofSentinels interface{ ofSentinels() }
 
 const (
-	// staleAfter is after how many intervals without a good read the series of
-	// a collector are not shown any more.
+	// staleAfter is after how many intervals without a good pass the series of
+	// a collector are not shown any more, unless one is under way by then.
 	staleAfter = 5
 	// firstRetry is after how long a collector tries again for the first time
 	// when the server cannot answer at the moment.
@@ -96,24 +107,32 @@ const (
 type backgrounds struct {
 	report   *status.Reporter
 	catalog  *catalog
-	session  *session
+	link     *link
 	interval time.Duration
 	budget   time.Duration
-	groups   bool // the collector of key groups is on
 	tasks    []*task
 
-	age, duration, success, runs, overflow, groupsTook *family
+	offMaster func(name string) bool
+
+	age, duration, success, runs, overflow, progress, groupsTook *family
 }
 
 // task is one background collector with its latest result.
 type task struct {
 	background
-	due      time.Time // used by the running goroutine only
-	failures int       // in a row; likewise
+	progress progress
+
+	// Of the running goroutine, or the pass that it resumes.
+	due      time.Time                // of the next turn
+	resume   func() (time.Time, bool) // the pass under way, nil for none
+	stop     func()                   // ends it
+	failures int                      // in a row
+	outcome  status.Reason            // of the last pass, "" for a good one
 
 	mu      sync.Mutex
 	found   *sink     // what is shown; nil before the first good run
 	readAt  time.Time // of found; of the start when nothing was read yet
+	began   time.Time // of the last pass
 	took    time.Duration
 	runs    uint64
 	dropped uint64
@@ -128,10 +147,12 @@ func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgroun
 	b := &backgrounds{
 		report:   report,
 		catalog:  c,
-		session:  newSession(opts),
+		link:     newLink(opts),
 		interval: opts.Interval,
 		budget:   opts.Budget,
-		groups:   len(opts.Groups.Patterns) > 0,
+
+		offMaster: opts.offMaster,
+
 		age: c.addOwn(typeGauge, "exporter_background_age_seconds",
 			"Seconds since a background collector read what is shown; since the start while it has read nothing.", "collector"),
 		duration: c.addOwn(typeGauge, "exporter_background_duration_seconds",
@@ -142,6 +163,8 @@ func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgroun
 			"Finished runs of a background collector, good or not.", "collector"),
 		overflow: c.addOwn(typeCounter, "exporter_background_dropped_series_total",
 			"Series, or keys that would have some, that a background collector left out because there were too many.", "collector"),
+		progress: c.addOwn(typeGauge, "exporter_background_progress_ratio",
+			"Part of the keys that the pass of a background collector under way has looked at, from 0 to 1; 1 when none is under way.", "collector"),
 		groupsTook: c.add(typeGauge, "last_key_groups_scrape_duration_milliseconds", "SCAN, MEMORY USAGE",
 			"Milliseconds the last count of key groups took, its pauses included; 0 when there are no key groups."),
 	}
@@ -225,17 +248,25 @@ func (b *backgrounds) run(ctx context.Context) {
 	for _, t := range b.tasks {
 		t.due = now
 	}
+	defer b.abandon()
 	for {
 		next := slices.MinFunc(b.tasks, func(a, b *task) int { return a.due.Compare(b.due) })
 		if wait(ctx, time.Until(next.due)) != nil {
 			return
 		}
-		start := time.Now()
-		err := b.runOne(ctx, next)
+		next.due = b.turn(ctx, next)
 		if ctx.Err() != nil {
 			return
 		}
-		next.due = start.Add(next.pause(b.interval, err))
+	}
+}
+
+// abandon ends what is under way.
+func (b *backgrounds) abandon() {
+	for _, t := range b.tasks {
+		if t.stop != nil {
+			t.stop()
+		}
 	}
 }
 
@@ -261,61 +292,26 @@ func passing(reason status.Reason) bool {
 	return false
 }
 
-// runOne runs a collector once and keeps what it found.
-func (b *backgrounds) runOne(ctx context.Context, t *task) error {
-	start := time.Now()
-	own, cancel := context.WithTimeout(ctx, b.budget)
-	defer cancel()
-	out := newRecorder(b.catalog)
-	err := b.read(own, t, out)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	show := err == nil
-	if err != nil && (own.Err() != nil || err == context.DeadlineExceeded) { //nolint:errorlint // see wait
-		// One answer that does not come says nothing of the amount of work.
-		if hung := b.session.waited > b.budget/2; hung {
-			err = status.WithReason(status.ReasonTimeout, err)
-		} else {
-			p, ok := t.background.(partial)
-			show = ok && p.partial() && !out.empty()
-			err = b.overBudget()
-		}
-	}
-	if err == nil {
-		err = out.problem
-	}
-	t.settle(out, start, err, show)
-	b.log(t, err)
-	return err
+// begin notes the start of a pass.
+func (t *task) begin(now time.Time) {
+	t.mu.Lock()
+	t.began = now
+	t.mu.Unlock()
+	t.progress.begin(true)
 }
 
-// read does one run within ctx. A panic is an error of that collector.
-func (b *backgrounds) read(ctx context.Context, t *task, out *recorder) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = status.WithReason(status.ReasonInternal, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-		}
-	}()
-	if err := b.session.begin(ctx); err != nil {
-		return err
-	}
-	if _, too := t.background.(ofSentinels); b.session.target.sentinel && !too {
+// shown returns what is to be shown, nil for nothing. What is old lasts while a
+// pass goes on that began before it was too old, and got to the keys in a budget.
+func (b *backgrounds) shown(t *task, now time.Time) *sink {
+	old := t.readAt.Add(staleAfter * b.interval)
+	goesOn := t.progress.underWay.Load() && t.progress.looked.Load() > 0 && !t.began.After(old)
+	if !goesOn && now.After(old.Add(b.budget)) {
 		return nil
 	}
-	return t.read(ctx, b.session, out)
+	return t.found
 }
 
-// overBudget returns what to say of a run that was cut.
-func (b *backgrounds) overBudget() error {
-	text := fmt.Sprintf("not done in %s", b.budget)
-	if done, total := b.session.looked, b.session.total; done > 0 && total > done {
-		text += fmt.Sprintf(", %d of about %d keys looked at", done, total)
-	}
-	return status.WithReason(status.ReasonTimeout,
-		errors.New(text+": raise exporter.budget or exporter.scan-rate, or ask for less"))
-}
-
+// settle keeps what a pass found.
 func (t *task) settle(out *recorder, start time.Time, err error, show bool) {
 	found := out.finish()
 	now := time.Now()
@@ -337,7 +333,8 @@ func (b *backgrounds) log(t *task, err error) {
 	if err != nil {
 		reason = status.ReasonOf(err)
 	}
-	changed := b.session.outcome(t.name(), reason)
+	changed := reason != t.outcome
+	t.outcome = reason
 	switch log := b.report.Logger(); {
 	case !changed:
 	case err == nil:
@@ -385,12 +382,12 @@ func (b *backgrounds) include(out *sink) {
 	groupsTook := time.Duration(0)
 	for _, t := range b.tasks {
 		t.mu.Lock()
-		found, age, took := t.found, now.Sub(t.readAt), t.took
+		found, took := b.shown(t, now), t.took
 		t.mu.Unlock()
 		if t.name() == "key_groups" {
 			groupsTook = took
 		}
-		if found != nil && age <= staleAfter*b.interval+b.budget {
+		if found != nil {
 			out.include(found)
 		}
 	}
@@ -410,6 +407,7 @@ func (b *backgrounds) emit(out *sink) {
 		out.flag(b.success, good, name)
 		out.set(b.runs, float64(runs), name)
 		out.set(b.overflow, float64(dropped), name)
+		out.set(b.progress, t.progress.ratio(), name)
 	}
 }
 
@@ -417,9 +415,6 @@ func (b *backgrounds) emit(out *sink) {
 func wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
-	}
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
-		return context.DeadlineExceeded // nothing can come of waiting till then
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()

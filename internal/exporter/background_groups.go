@@ -20,8 +20,6 @@ type GroupOptions struct {
 	// MaxDistinct is how many groups of a database are shown, those with the
 	// most memory; the rest is one group named overflow. The default is 100.
 	MaxDistinct int
-	// ReplicaOnly keeps the collector from reading a master.
-	ReplicaOnly bool
 }
 
 const (
@@ -83,12 +81,12 @@ func (c *keyGroups) needs() ([]string, bool) {
 type groupTotals struct{ keys, bytes int64 }
 
 func (c *keyGroups) read(ctx context.Context, s *session, out *recorder) error {
-	if c.opts.Groups.ReplicaOnly && !s.target.replica {
-		return nil
-	}
 	databases, err := c.databases(ctx, s)
 	if err != nil {
 		return err
+	}
+	for db := range s.target.keys {
+		s.expect(db)
 	}
 	for db := range databases {
 		if s.target.keys[db] == 0 {
@@ -153,7 +151,7 @@ func (c *keyGroups) add(ctx context.Context, s *session, db int, keys []any, gro
 			return err
 		}
 		for i, k := range batch {
-			name := c.group(k.(string), out)
+			name := labelValue(c.group(k.(string), out)) // as it is shown, so bounded
 			totals, known := groups[name]
 			switch {
 			case known:

@@ -66,8 +66,6 @@ func keyLists(label string, single, check []Key, opts BackgroundOptions) []keyLi
 
 func (l *keyList) name() string { return l.label }
 
-func (l *keyList) partial() bool { return l.single }
-
 // keyValues is the background collector of sizes and values of keys.
 type keyValues struct {
 	keyList
@@ -105,10 +103,10 @@ func placesNeed(keys []Key, patterns bool) []string {
 }
 
 func (c *keyValues) read(ctx context.Context, s *session, out *recorder) error {
-	if c.opts.ReplicaOnly && !s.target.replica {
-		return nil
-	}
 	exact, patterns := places(c.keys, c.single)
+	for _, k := range patterns {
+		s.expect(k.DB)
+	}
 	for _, db := range exact {
 		if s.target.keys[db.number] == 0 && !s.target.cluster { // whose keys may be on another node
 			for _, key := range db.keys {
@@ -358,8 +356,10 @@ func (c *keyCounts) needs() ([]string, bool) {
 }
 
 func (c *keyCounts) read(ctx context.Context, s *session, out *recorder) error {
-	if c.opts.ReplicaOnly && !s.target.replica {
-		return nil
+	for _, k := range c.opts.Keys.Count {
+		if k.isPattern() && k.Key != "*" {
+			s.expect(k.DB)
+		}
 	}
 	for _, k := range c.opts.Keys.Count {
 		n, err := c.count(ctx, s, k)

@@ -232,19 +232,44 @@ func TestReplicaOnly(t *testing.T) {
 	primary.Do(t, "XADD", "x", "1-1", "a", "b")
 	replica := testenv.StartRedis(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.Port))
 	key, stream := []exporter.Key{{Key: "a*"}}, []exporter.Key{{Key: "x"}}
-	e, _ := newBackground(t, replica, exporter.BackgroundOptions{
-		Interval: quick, ReplicaOnly: true, Keys: exporter.KeyOptions{Check: key, Single: key, Count: key},
-		Streams: exporter.StreamOptions{Check: stream, Single: stream},
-	})
-	series := []string{`redis_key_size{db="db0",key="a"}`, `redis_keys_count{db="db0",key="a*"}`, `redis_stream_length{db="db0",stream="x"}`}
-	for _, s := range series {
-		testenv.Eventually(t, 20*time.Second, func() error { return has(s, "1")(scrape(t, e)) })
+	o := exporter.BackgroundOptions{
+		Interval: quick, Keys: exporter.KeyOptions{Check: key, Single: key, Count: key}, Streams: exporter.StreamOptions{Check: stream, Single: stream},
+		Groups: exporter.GroupOptions{Patterns: []string{"^(a)"}}, Clients: exporter.ClientOptions{Enabled: true},
+		Scripts: exporter.ScriptOptions{Files: []string{replica.WriteFile(t, "a.lua", "return {'n', '1'}")}},
+	}
+	none, some, all := o, o, o
+	some.SkipOnMaster, all.ReplicaOnly = true, true
+	script := `redis_script_result{filename="` + o.Scripts.Files[0] + `"}`
+	keys := []string{`redis_key_size{db="db0",key="a"}`, `redis_keys_count{db="db0",key="a*"}`, `redis_stream_length{db="db0",stream="x"}`}
+	others := []string{`redis_key_group_count{db="db0",key_group="a"}`, script}
+	exporters := []*exporter.Exporter{}
+	for _, o := range []exporter.BackgroundOptions{none, some, all} {
+		e, _ := newBackground(t, replica, o)
+		exporters = append(exporters, e)
+		for _, s := range slices.Concat(keys, others) {
+			testenv.Eventually(t, 20*time.Second, func() error { return has(s, "1")(scrape(t, e)) })
+		}
 	}
 	replica.Do(t, "REPLICAOF", "NO", "ONE")
-	for _, s := range series {
-		testenv.Eventually(t, 5*time.Second, func() error { return has(s, "")(scrape(t, e)) })
+	for i, want := range []struct{ keys, others string }{{"1", "1"}, {"", "1"}, {"", ""}} {
+		for _, name := range []string{"single_keys", "keys", "count_keys", "single_streams", "streams", "key_groups", "scripts", "clients"} {
+			expect(t, ranBackground(t, exporters[i], name), map[string]string{about("success", name): "1"})
+		}
+		got := scrape(t, exporters[i])
+		for _, s := range keys {
+			if got[s] != want.keys {
+				t.Errorf("exporter %d: %s = %q, want %q", i, s, got[s], want.keys)
+			}
+		}
+		for _, s := range others {
+			if got[s] != want.others {
+				t.Errorf("exporter %d: %s = %q, want %q", i, s, got[s], want.others)
+			}
+		}
+		if len(only(got, "redis_connected_client_info")) == 0 {
+			t.Errorf("exporter %d has no clients", i)
+		}
 	}
-	expect(t, ranBackground(t, e, "keys"), map[string]string{about("success", "keys"): "1"})
 }
 
 // In a cluster a node tells of the keys in its own slots; those of others are

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -183,12 +184,14 @@ func TestOddReplies(t *testing.T) {
 		c := newCatalog(Options{}.withDefaults())
 		all := newBackgroundCollectors(c, opts, "CONFIG")
 		c.seal()
-		s := newSession(opts)
+		l := newLink(opts)
 		for _, b := range all {
+			s := newSession(l, new(progress), func(time.Time) bool { return true })
+			s.limit = time.Hour
 			if err := s.begin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			s.notBefore = s.sent
+			l.notBefore = l.sent
 			out := newRecorder(c)
 			_ = b.read(t.Context(), s, out) // an error or not: it must not panic, and what it found must be valid
 			out.finish()

@@ -14,11 +14,6 @@ import (
 )
 
 const (
-	// idleShare is how many times as long as a read took the next one waits: the
-	// server spends at most a tenth of its time on the background collectors.
-	idleShare = 9
-	// maxPause bounds that wait.
-	maxPause = 5 * time.Second
 	// detailBatch is how many keys are asked about in one pipeline: the server
 	// serves no one else meanwhile.
 	detailBatch = 100
@@ -26,25 +21,21 @@ const (
 	refusalLimit = 10_000
 )
 
-// session is what the background collectors know of their connection. One
-// goroutine uses it.
-type session struct {
+// link is what the background collectors of one exporter know of their
+// connection. The one whose turn it is uses it.
+type link struct {
 	server Server
+	budget time.Duration
 	rate   int // keys per second, 0 for no limit
 	batch  int // COUNT of SCAN
+	gate   *Gate
 
 	strayed   bool            // the connection may be on another database than 0
 	tried     map[string]bool // names of commands that were sent
 	refused   map[string]refusal
-	outcomes  map[string]status.Reason
-	notBefore time.Time     // when the server may be asked again
-	sent      time.Time     // when the last pipeline was sent
-	waited    time.Duration // how long it took
-
-	// of the present run
-	target target
-	looked int64 // keys that SCAN passed
-	total  int64 // keys that it will pass in all
+	trips     trips
+	notBefore time.Time // when the agreed rate lets the next read begin
+	sent      time.Time // when the last read began
 }
 
 // refusal is a command that the server does not allow, or not for some key.
@@ -53,64 +44,111 @@ type refusal struct {
 	again time.Time
 }
 
-// target is the server, as it is at the beginning of a run.
+func newLink(opts BackgroundOptions) *link {
+	l := &link{
+		server: opts.Server, budget: opts.Budget, rate: opts.ScanRate, batch: opts.BatchSize, gate: opts.Gate,
+		tried: make(map[string]bool), refused: make(map[string]refusal),
+	}
+	if l.gate == nil {
+		l.gate = NewGate()
+	}
+	return l
+}
+
+// session is what one pass of a collector knows. It goes on with the pass when
+// the collector has its turn, see turn.
+type session struct {
+	*link
+	yield     func(until time.Time) bool // false: there is no next slice
+	limit     time.Duration              // of its own time, after which the pass is given up
+	offMaster bool                       // it must not read a master
+
+	start    time.Time     // of the slice
+	used     time.Duration // in the slices before
+	asked    bool          // in this slice
+	unsure   bool          // whether the server is still the same
+	scanned  bool          // SCAN has answered
+	spent    [numSpent]time.Duration
+	target   target
+	progress *progress
+}
+
+// target is the server, as it is at the beginning of a pass.
 type target struct {
+	runID                      string // of the process; "" when the server has none
 	sentinel, cluster, replica bool
 	keys                       map[int]int64 // by database, for those that have some
 }
 
-func newSession(opts BackgroundOptions) *session {
-	return &session{
-		server: opts.Server, rate: opts.ScanRate, batch: opts.BatchSize,
-		tried: make(map[string]bool), refused: make(map[string]refusal), outcomes: make(map[string]status.Reason),
-	}
+// newSession begins a pass and its first slice.
+func newSession(l *link, p *progress, yield func(time.Time) bool) *session {
+	return &session{link: l, progress: p, yield: yield, start: time.Now()}
 }
 
-// outcome notes how a collector's run ended and tells whether that is new.
-func (s *session) outcome(collector string, reason status.Reason) bool {
-	was := s.outcomes[collector]
-	s.outcomes[collector] = reason
-	return was != reason
-}
-
-// begin starts a run: it learns what the server is now. A kept connection that
-// broke since the last run says nothing about the server now: it is asked again.
+// begin learns what the server is now. A kept connection that broke since the
+// last pass says nothing about the server now: it is asked again.
 func (s *session) begin(ctx context.Context) error {
-	s.looked, s.total = 0, 0
-	s.target = target{}
-	sections := []command{
-		{"info", []string{"INFO", "server"}}, {"info", []string{"INFO", "replication"}}, {"info", []string{"INFO", "keyspace"}},
-	}
-	replies, err := s.do(ctx, 0, sections...)
+	t, err := s.identify(ctx, "server", "replication", "keyspace")
 	if status.ReasonOf(err) == status.ReasonUnreachable && ctx.Err() == nil {
-		replies, err = s.do(ctx, 0, sections...)
+		t, err = s.identify(ctx, "server", "replication", "keyspace")
 	}
 	if err != nil {
 		return err
 	}
+	s.target = t
+	if s.offMaster && !t.replica && !t.sentinel {
+		return errMaster
+	}
+	return nil
+}
+
+// identify asks for some sections of INFO. That is next to no work for a server, so
+// it does not wait at the gate, where one that is away would keep up all others.
+func (s *session) identify(ctx context.Context, sections ...string) (target, error) {
 	t := target{keys: make(map[int]int64)}
-	for _, reply := range replies {
+	commands := make([]command, len(sections))
+	send := make([][]string, len(sections))
+	for i, section := range sections {
+		commands[i] = command{"info", []string{"INFO", section}}
+		if err := s.remembered(commands[i], time.Now()); err != nil {
+			return t, err
+		}
+		send[i] = commands[i].args
+	}
+	replies, worked, err := s.exchange(ctx, send)
+	if err != nil {
+		return t, err
+	}
+	s.gate.charge(worked)
+	for i, reply := range replies {
 		if err, failed := reply.(error); failed {
-			return err
+			s.remember(commands[i], err, time.Now())
+			return t, err
 		}
 		text, ok := reply.(string)
 		if !ok {
-			return odd("INFO", reply)
+			return t, odd("INFO", reply)
 		}
-		in := info.Parse(text)
-		t.sentinel = t.sentinel || in.Mode() == "sentinel"
-		t.cluster = t.cluster || in.Mode() == "cluster"
-		t.replica = t.replica || in.Get("role") == "slave"
-		for name, line := range in.Section("keyspace") {
-			db, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
-			keys, _, _ := strings.Cut(strings.TrimPrefix(line, "keys="), ",")
-			if n, ok := number(keys); ok && err == nil && db >= 0 && db < maxDatabases {
-				t.keys[db] = int64(n)
-			}
+		t.learn(info.Parse(text))
+	}
+	return t, nil
+}
+
+// learn takes what one section of INFO says.
+func (t *target) learn(in info.Info) {
+	if id := in.Get("run_id"); id != "" {
+		t.runID = strings.Clone(id)
+	}
+	t.sentinel = t.sentinel || in.Mode() == "sentinel"
+	t.cluster = t.cluster || in.Mode() == "cluster"
+	t.replica = t.replica || in.Get("role") == "slave"
+	for name, line := range in.Section("keyspace") {
+		db, err := strconv.Atoi(strings.TrimPrefix(name, "db"))
+		keys, _, _ := strings.Cut(strings.TrimPrefix(line, "keys="), ",")
+		if n, ok := number(keys); ok && err == nil && db >= 0 && db < maxDatabases {
+			t.keys[db] = int64(n)
 		}
 	}
-	s.target = t
-	return nil
 }
 
 // maxDatabases bounds a number of databases that the server names.
@@ -209,37 +247,77 @@ func (s *session) ask(ctx context.Context, db int, commands []command, asked []i
 	return nil
 }
 
-// pipeline sends commands when the pause after the last ones is over.
-func (s *session) pipeline(ctx context.Context, commands [][]string) ([]any, error) {
+// pipeline sends commands when it is the collector's turn and the pauses are
+// over.
+func (s *session) pipeline(ctx context.Context, commands [][]string) (replies []any, err error) {
+	err = s.patient(ctx, func() error {
+		if replies, err = s.send(ctx, commands); err != nil || !s.scanned {
+			return err
+		}
+		for _, reply := range replies {
+			if err, failed := reply.(error); failed && passing(status.ReasonOf(err)) {
+				return err
+			}
+		}
+		return nil
+	})
+	return replies, err
+}
+
+// send sends commands through the gate.
+func (s *session) send(ctx context.Context, commands [][]string) ([]any, error) {
+	s.asked = true
+	began := time.Now()
 	if err := wait(ctx, time.Until(s.notBefore)); err != nil {
 		return nil, err
 	}
+	s.spent[onRate] += time.Since(began)
+	began = time.Now()
+	if err := s.gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	s.spent[onPauses] += time.Since(began)
+	worked := time.Duration(0)
+	defer func() { s.gate.leave(worked) }()
 	s.sent = time.Now()
-	replies, err := s.server.Pipeline(ctx, commands...)
-	s.waited = time.Since(s.sent)
-	s.notBefore = time.Now().Add(min(idleShare*s.waited, maxPause))
+	replies, worked, err := s.exchange(ctx, commands)
+	s.spent[onAnswers] += time.Since(s.sent)
+	return replies, err
+}
+
+// exchange sends commands at once and returns their replies, and how long the
+// server worked on them.
+func (l *link) exchange(ctx context.Context, commands [][]string) (replies []any, worked time.Duration, err error) {
+	within, cancel := context.WithTimeout(ctx, l.budget)
+	defer cancel()
+	began := time.Now()
+	replies, err = l.server.Pipeline(within, commands...)
+	now := time.Now()
 	if err == nil && len(replies) != len(commands) {
 		err = status.WithReason(status.ReasonProtocol, fmt.Errorf("%d replies to %d commands", len(replies), len(commands)))
 	}
-	if err != nil {
-		// Who answers next may be another server, or know another user.
-		clear(s.refused)
-		clear(s.tried)
-		s.strayed = false
-		return nil, err
+	if err == nil {
+		return replies, l.trips.worked(now.Sub(began), now), nil
 	}
-	return replies, nil
+	if within.Err() != nil && ctx.Err() == nil {
+		err = status.WithReason(status.ReasonTimeout, fmt.Errorf("no answer in %s, which is exporter.budget: %w", l.budget, err))
+	}
+	// Who answers next may be another server, or know another user.
+	clear(l.refused)
+	clear(l.tried)
+	l.strayed = false
+	return nil, now.Sub(began), err
 }
 
 // remembered returns why a command is not sent, or nil.
-func (s *session) remembered(c command, now time.Time) error {
-	if len(s.refused) == 0 {
+func (l *link) remembered(c command, now time.Time) error {
+	if len(l.refused) == 0 {
 		return nil
 	}
-	if r, ok := s.refused[c.name]; ok && now.Before(r.again) {
+	if r, ok := l.refused[c.name]; ok && now.Before(r.again) {
 		return r.err
 	}
-	if r, ok := s.refused[c.line()]; ok && now.Before(r.again) {
+	if r, ok := l.refused[c.line()]; ok && now.Before(r.again) {
 		return r.err
 	}
 	return nil
@@ -247,7 +325,7 @@ func (s *session) remembered(c command, now time.Time) error {
 
 // remember notes a refusal that will hold for a while: of a command, or of a
 // command with these arguments.
-func (s *session) remember(c command, err error, now time.Time) {
+func (l *link) remember(c command, err error, now time.Time) {
 	key := c.name
 	switch reason := status.ReasonOf(err); {
 	case reason == status.ReasonUnknownCmd:
@@ -257,12 +335,12 @@ func (s *session) remember(c command, err error, now time.Time) {
 	default:
 		return
 	}
-	if len(s.refused) >= refusalLimit {
-		clear(s.refused)
+	if len(l.refused) >= refusalLimit {
+		clear(l.refused)
 	}
-	s.refused[key] = refusal{err, now.Add(refusalExpiry)}
+	l.refused[key] = refusal{err, now.Add(refusalExpiry)}
 	if key == c.name {
-		delete(s.tried, c.name) // when it is asked again, one goes ahead
+		delete(l.tried, c.name) // when it is asked again, one goes ahead
 	}
 }
 
@@ -310,20 +388,20 @@ func judge(err error, out *recorder) error {
 
 // slow puts off what comes next until the time is over that the keys of one
 // batch take at the agreed rate.
-func (s *session) slow() {
-	if s.rate <= 0 {
-		return
-	}
-	if t := s.sent.Add(time.Duration(s.batch) * time.Second / time.Duration(s.rate)); t.After(s.notBefore) {
-		s.notBefore = t
+func (l *link) slow() {
+	if l.rate > 0 {
+		l.notBefore = l.sent.Add(time.Duration(l.batch) * time.Second / time.Duration(l.rate))
 	}
 }
+
+// expect says that SCAN will pass the keys of a database, for the progress.
+func (s *session) expect(db int) { s.progress.total.Add(s.target.keys[db]) }
 
 // scan calls each with the keys of a database that match a pattern, and are of
 // a type unless that is "". A key may come more than once.
 func (s *session) scan(ctx context.Context, db int, pattern, kind string, each func(keys []any) error) error {
-	s.total += s.target.keys[db]
-	if s.target.keys[db] == 0 {
+	total := s.target.keys[db]
+	if total == 0 {
 		return nil // a database that does not exist cannot be selected, either
 	}
 	args := []string{"SCAN", "0", "MATCH", pattern, "COUNT", strconv.Itoa(s.batch)}
@@ -333,7 +411,8 @@ func (s *session) scan(ctx context.Context, db int, pattern, kind string, each f
 	if kind != "" {
 		args = append(args, "TYPE", kind) // since 6.0
 	}
-	for {
+	before := s.progress.looked.Load()
+	for looked := int64(0); ; {
 		replies, err := s.do(ctx, db, command{"scan", args})
 		if err != nil {
 			return err
@@ -342,6 +421,7 @@ func (s *session) scan(ctx context.Context, db int, pattern, kind string, each f
 		if err, failed := replies[0].(error); failed {
 			return err
 		}
+		s.scanned = true
 		reply, _ := replies[0].([]any)
 		if len(reply) != 2 {
 			return odd("SCAN", replies[0])
@@ -351,13 +431,15 @@ func (s *session) scan(ctx context.Context, db int, pattern, kind string, each f
 		if !ok1 || !ok2 {
 			return odd("SCAN", reply[0])
 		}
-		s.looked += int64(s.batch)
 		if err := each(keys); err != nil {
 			return err
 		}
 		if cursor == "0" {
+			s.progress.looked.Store(before + total)
 			return nil
 		}
+		looked = min(looked+int64(s.batch), total)
+		s.progress.looked.Store(before + looked)
 		args = append([]string{"SCAN", cursor}, args[2:]...)
 	}
 }

@@ -101,10 +101,10 @@ func (c *streamStates) needs() ([]string, bool) {
 }
 
 func (c *streamStates) read(ctx context.Context, s *session, out *recorder) error {
-	if c.opts.ReplicaOnly && !s.target.replica {
-		return nil
-	}
 	exact, patterns := places(c.keys, c.single)
+	for _, k := range patterns {
+		s.expect(k.DB)
+	}
 	for _, db := range exact {
 		if s.target.keys[db.number] == 0 {
 			continue

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -252,38 +251,41 @@ func TestBackgroundOfLoadingServer(t *testing.T) {
 	testenv.Eventually(t, 20*time.Second, func() error { return has(`redis_key_size{db="db0",key="key:1"}`, "10")(scrape(t, e)) })
 }
 
-// slowServer answers everything after a while, as a server with n keys.
+// slowServer answers INFO at once and everything else after a while, as a
+// server with n keys.
 type slowServer struct {
-	wait  time.Duration
-	keys  int
-	fails error
+	way  time.Duration // that everything takes in addition
+	wait time.Duration
+	keys int
 
 	mu      sync.Mutex
-	busy    time.Duration // in which it was asked
-	asked   []string
+	fails   error
+	runID   string
+	busy    time.Duration // in which it worked
 	running int
 }
 
 func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any, error) {
+	took := s.way
 	s.mu.Lock()
-	if s.running++; s.running > 1 {
-		panic("two pipelines at once")
+	fails, keys, id := s.fails, s.keys, s.runID
+	if commands[0][0] != "INFO" {
+		if s.running++; s.running > 1 {
+			panic("two pipelines at once")
+		}
+		defer func() {
+			s.mu.Lock()
+			s.running--
+			s.mu.Unlock()
+		}()
+		took += s.wait
+		s.busy += s.wait
 	}
-	fails := s.fails
-	for _, c := range commands {
-		s.asked = append(s.asked, strings.Join(c, " "))
-	}
-	s.busy += s.wait
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.running--
-		s.mu.Unlock()
-	}()
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-time.After(s.wait):
+	case <-time.After(took):
 	}
 	if fails != nil {
 		return nil, fails
@@ -292,9 +294,9 @@ func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any,
 	for i, c := range commands {
 		switch strings.Join(c[:min(len(c), 2)], " ") {
 		case "INFO keyspace":
-			out[i] = fmt.Sprintf("# Keyspace\r\ndb0:keys=%d,expires=0\r\n", s.keys)
+			out[i] = fmt.Sprintf("# Keyspace\r\ndb0:keys=%d,expires=0\r\n", keys)
 		case "INFO server":
-			out[i] = "redis_version:7.0.0\r\nrun_id:a\r\n"
+			out[i] = "redis_version:7.0.0\r\nrun_id:a" + id + "\r\n"
 		case "INFO replication":
 			out[i] = "role:master\r\n"
 		case "INFO ALL":
@@ -303,11 +305,13 @@ func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any,
 			switch c[0] {
 			case "TYPE":
 				out[i] = "list"
+			case "CLIENT":
+				out[i] = clientList(1)
 			case "LLEN":
 				out[i] = int64(1)
 			case "SCAN":
 				cursor, _ := strconv.Atoi(c[1])
-				if cursor += 1000; cursor >= s.keys {
+				if cursor += 1000; cursor >= keys {
 					cursor = 0
 				}
 				out[i] = []any{strconv.Itoa(cursor), []any{"k"}}
@@ -317,29 +321,34 @@ func (s *slowServer) Pipeline(ctx context.Context, commands ...[]string) ([]any,
 	return out, nil
 }
 
-func (s *slowServer) set(fails error) {
+// set changes what the server is.
+func (s *slowServer) set(change func(s *slowServer)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fails = fails
+	change(s)
 }
+
+func (s *slowServer) fail(err error) { s.set(func(s *slowServer) { s.fails = err }) }
 
 // A scan takes at most a tenth of the server's time, and no more keys per
 // second than was agreed.
 func TestScanRate(t *testing.T) {
 	for _, c := range []struct {
-		name     string
-		rate     int
-		wait     time.Duration
-		keys     int
-		min, max float64 // seconds
+		name      string
+		rate      int
+		way, wait time.Duration
+		keys      int
+		min, max  float64 // seconds
 	}{
-		{"a tenth", 0, 10 * time.Millisecond, 100_000, 10, 10.3},
-		{"a tenth, though more is allowed", 100_000, 10 * time.Millisecond, 100_000, 10, 10.3},
-		{"by keys", 5_000, 10 * time.Millisecond, 100_000, 19.8, 20.3},
+		{"a tenth", 0, 0, 10 * time.Millisecond, 100_000, 9.9, 10.3},
+		{"a tenth, though more is allowed", 100_000, 0, 10 * time.Millisecond, 100_000, 9.9, 10.3},
+		{"by keys", 5_000, 0, 10 * time.Millisecond, 100_000, 19.8, 20.3},
+		{"the way is no work", 0, 20 * time.Millisecond, 10 * time.Millisecond, 100_000, 11.9, 12.4},
+		{"a tenth of the time is work", 0, 50 * time.Millisecond, 0, 100_000, 9.4, 9.8},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &slowServer{wait: c.wait, keys: c.keys}
+				s := &slowServer{way: c.way, wait: c.wait, keys: c.keys}
 				e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
 					Server: s, ScanRate: c.rate, Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}},
 				}})
@@ -355,54 +364,6 @@ func TestScanRate(t *testing.T) {
 	}
 }
 
-// A run that cannot be done in its budget shows nothing of it and says what to do.
-func TestOverBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &slowServer{wait: 10 * time.Millisecond, keys: 1_000_000}
-		e, board := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
-			Server: s, Budget: 10 * time.Second, Keys: exporter.KeyOptions{Count: []exporter.Key{{Key: "k*"}}},
-		}})
-		runBackground(t, e)
-		<-time.After(50 * time.Second)
-		got := scrape(t, e)
-		expect(t, got, map[string]string{`redis_keys_count{db="db0",key="k*"}`: "absent",
-			about("success", "count_keys"): "0", about("runs_total", "count_keys"): "1"})
-		if age := number(t, got[about("age_seconds", "count_keys")]); math.Abs(age-50) > 0.1 {
-			t.Errorf("age %v", age)
-		}
-		r, _ := board.Report(status.Exporter)
-		if r.State != status.Warning || r.Reason != status.ReasonTimeout || !strings.Contains(r.Message, "exporter.budget") ||
-			!strings.Contains(r.Message, "of about 1000000 keys") {
-			t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
-		}
-	})
-}
-
-// Of single keys each is true by itself: those that were read before the end of
-// the budget are shown.
-func TestSingleKeysOverBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var keys []exporter.Key
-		for i := range 1000 {
-			keys = append(keys, exporter.Key{Key: strconv.Itoa(i)})
-		}
-		s := &slowServer{wait: 100 * time.Millisecond, keys: 1000}
-		e, _ := newExporter(t, &replay{info: "redis_version:7.0.0\r\n"}, exporter.Options{Background: exporter.BackgroundOptions{
-			Server: s, Budget: 10 * time.Second, Keys: exporter.KeyOptions{Single: keys},
-		}})
-		runBackground(t, e)
-		<-time.After(30 * time.Second)
-		got := scrape(t, e)
-		expect(t, got, map[string]string{about("success", "single_keys"): "0", about("runs_total", "single_keys"): "1"})
-		// 100 keys take two round trips of 1 s each, pause included. The first hundred
-		// takes two more, in which the first of each command goes ahead, and the
-		// server itself two before that.
-		if n := len(only(got, "redis_key_size")); n != 300 {
-			t.Errorf("%d keys are shown", n)
-		}
-	})
-}
-
 // What was read lasts over failures for a while, and comes back.
 func TestStaleSeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -414,12 +375,12 @@ func TestStaleSeries(t *testing.T) {
 		<-time.After(time.Second)
 		const series = `redis_keys_count{db="db0",key="k*"}`
 		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "1"})
-		s.set(status.WithReason(status.ReasonProtocol, errors.New("broken")))
+		s.fail(status.WithReason(status.ReasonProtocol, errors.New("broken")))
 		<-time.After(5 * time.Minute)
 		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "0"})
 		<-time.After(time.Minute)
 		expect(t, scrape(t, e), map[string]string{series: "absent", about("success", "count_keys"): "0"})
-		s.set(nil)
+		s.fail(nil)
 		<-time.After(70 * time.Second)
 		expect(t, scrape(t, e), map[string]string{series: "1", about("success", "count_keys"): "1"})
 	})
@@ -441,7 +402,7 @@ func TestIntervals(t *testing.T) {
 				t.Errorf("%s ran %v times in 10 min", name, n)
 			}
 		}
-		s.set(status.WithReason(status.ReasonUnreachable, errors.New("refused")))
+		s.fail(status.WithReason(status.ReasonUnreachable, errors.New("refused")))
 		before := runs("count_keys")
 		<-time.After(2 * time.Minute)
 		if n := runs("count_keys") - before; n < 5 {

@@ -16,10 +16,12 @@ type Exporter struct {
 
 	// Interval is how often the collectors in the background run.
 	Interval time.Duration
-	// Budget is how long one run of them may take.
+	// Budget is how long one turn of one of them may take.
 	Budget time.Duration
 	// ScanRate is how many keys per second SCAN may visit; 0 is no limit.
 	ScanRate int
+	// ReplicaOnly keeps those that read keys from reading a master.
+	ReplicaOnly bool
 
 	// MaxSeries bounds the series of one metric.
 	MaxSeries int

@@ -29,12 +29,17 @@ func exporterTable() []entry {
 		{
 			name: "exporter.budget", def: "30s",
 			value: duration(func(s *Settings) *time.Duration { return &s.Exporter.Budget }, 100*time.Millisecond, time.Hour),
-			help:  "How long one run of the collectors in the background may take.",
+			help:  "How long one turn of a collector in the background may take. One that looks at many keys goes on in its next turn, after the others had theirs. Also how long one answer may take.",
 		},
 		{
 			name: "exporter.scan-rate", def: "50000",
 			value: integer(func(s *Settings) *int { return &s.Exporter.ScanRate }, 0, 100_000_000),
 			help:  "How many keys per second SCAN may visit. 0 is no limit but the pauses, which keep the server at a tenth of its time.",
+		},
+		{
+			name: "exporter.replica-only", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Exporter.ReplicaOnly }),
+			help:  "On a master, keep all collectors in the background that read keys from doing so: keys, streams, key groups, scripts, search indexes.",
 		},
 		{
 			name: "exporter.max-series", def: "2000",

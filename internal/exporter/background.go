@@ -24,7 +24,7 @@ type BackgroundOptions struct {
 	// its next. The default is 1 min.
 	Interval time.Duration
 	// Budget is how long one turn of a collector may take before the next one has
-	// its own, and how long an answer may take. The default is 30 s.
+	// its own, and, from 1 s on, how long an answer may take. The default is 30 s.
 	Budget time.Duration
 	// ScanRate is how many keys per second SCAN may look at. 0 is no limit but the
 	// one that always holds: every read is followed by a pause of nine times the

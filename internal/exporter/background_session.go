@@ -17,6 +17,8 @@ const (
 	// detailBatch is how many keys are asked about in one pipeline: the server
 	// serves no one else meanwhile.
 	detailBatch = 100
+	// minPatience is how long an answer may take however short a turn is.
+	minPatience = time.Second
 	// refusalLimit is how many refusals are remembered; some are for one key.
 	refusalLimit = 10_000
 )
@@ -288,7 +290,8 @@ func (s *session) send(ctx context.Context, commands [][]string) ([]any, error) 
 // exchange sends commands at once and returns their replies, and how long the
 // server worked on them.
 func (l *link) exchange(ctx context.Context, commands [][]string) (replies []any, worked time.Duration, err error) {
-	within, cancel := context.WithTimeout(ctx, l.budget)
+	patience := max(l.budget, minPatience)
+	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
 	replies, err = l.server.Pipeline(within, commands...)
@@ -300,7 +303,7 @@ func (l *link) exchange(ctx context.Context, commands [][]string) (replies []any
 		return replies, l.trips.worked(now.Sub(began), now), nil
 	}
 	if within.Err() != nil && ctx.Err() == nil {
-		err = status.WithReason(status.ReasonTimeout, fmt.Errorf("no answer in %s, which is exporter.budget: %w", l.budget, err))
+		err = status.WithReason(status.ReasonTimeout, fmt.Errorf("no answer in %s: %w", patience, err))
 	}
 	// Who answers next may be another server, or know another user.
 	clear(l.refused)

@@ -102,7 +102,7 @@ func TestBackgroundSeriesFromTheStart(t *testing.T) {
 	} {
 		expect(t, got, map[string]string{
 			about("runs_total", name): "0", about("success", name): "0", about("duration_seconds", name): "0",
-			about("dropped_series_total", name): "0",
+			about("dropped_series_total", name): "0", about("progress_ratio", name): "1",
 		})
 		if _, ok := got[about("age_seconds", name)]; !ok {
 			t.Errorf("%s has no age", name)

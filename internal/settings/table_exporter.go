@@ -29,7 +29,7 @@ func exporterTable() []entry {
 		{
 			name: "exporter.budget", def: "30s",
 			value: duration(func(s *Settings) *time.Duration { return &s.Exporter.Budget }, 100*time.Millisecond, time.Hour),
-			help:  "How long one turn of a collector in the background may take. One that looks at many keys goes on in its next turn, after the others had theirs. Also how long one answer may take.",
+			help:  "How long one turn of a collector in the background may take. One that looks at many keys goes on in its next turn, after the others had theirs. Also how long one answer may take, from 1s on.",
 		},
 		{
 			name: "exporter.scan-rate", def: "50000",

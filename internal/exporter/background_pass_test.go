@@ -3,6 +3,7 @@ package exporter_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,9 +44,15 @@ func manyKeys(t *testing.T, n int) *testenv.Redis {
 // their turn, and its progress shows.
 func TestManyKeysInSlices(t *testing.T) {
 	srv := manyKeys(t, 50_000)
+	c := srv.Client(t)
+	for _, cmd := range []string{"SELECT 3", "DEBUG POPULATE 5000 k3", "SELECT 0"} {
+		if _, err := c.Do(t.Context(), strings.Fields(cmd)...); err != nil {
+			t.Fatal(err)
+		}
+	}
 	e, board := newApart(t, srv, exporter.BackgroundOptions{
 		Interval: 50 * time.Millisecond, Budget: 50 * time.Millisecond, BatchSize: 500, Clients: exporter.ClientOptions{Enabled: true},
-		Keys: exporter.KeyOptions{Count: keysIn(0, "k1:*")}, Groups: exporter.GroupOptions{Patterns: []string{`^(k%d+):`}},
+		Keys: exporter.KeyOptions{Count: slices.Concat(keysIn(0, "k1:*"), keysIn(3, "k*"))}, Groups: exporter.GroupOptions{Patterns: []string{`^(k%d+):`}},
 	})
 	halfway := map[string]bool{}
 	var got map[string]string
@@ -63,8 +70,9 @@ func TestManyKeysInSlices(t *testing.T) {
 	})
 	expect(t, got, map[string]string{
 		counted: "50000", grouped: "50000", `redis_key_group_count{db="db0",key_group="unclassified"}`: "10",
-		`redis_number_of_distinct_key_groups{db="db0"}`: "2",
-		about("success", "count_keys"):                  "1", about("success", "key_groups"): "1", about("success", "clients"): "1",
+		`redis_number_of_distinct_key_groups{db="db0"}`: "2", `redis_number_of_distinct_key_groups{db="db3"}`: "1",
+		`redis_keys_count{db="db3",key="k*"}`: "5000", `redis_key_group_count{db="db3",key_group="k3"}`: "5000",
+		about("success", "count_keys"): "1", about("success", "key_groups"): "1", about("success", "clients"): "1",
 	})
 	if n := number(t, got[about("runs_total", "clients")]); n < 5 {
 		t.Errorf("clients ran %v times meanwhile", n)
@@ -170,7 +178,7 @@ func TestPassOverTrouble(t *testing.T) {
 		s.fail(status.WithReason(status.ReasonUnreachable, errors.New("refused")))
 		<-time.After(28 * time.Second)
 		expect(t, scrape(t, e), map[string]string{counted: "100", about("success", "count_keys"): "1"})
-		<-time.After(4 * time.Second)
+		<-time.After(3 * time.Second)
 		expect(t, scrape(t, e), map[string]string{counted: "100", about("success", "count_keys"): "0", about("runs_total", "count_keys"): "2"})
 	})
 }

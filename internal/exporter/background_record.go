@@ -49,11 +49,6 @@ func (r *recorder) expect(f *family, n int) {
 	}
 }
 
-// empty tells whether nothing was set.
-func (r *recorder) empty() bool {
-	return !slices.ContainsFunc(r.out.series, func(list []sample) bool { return len(list) > 0 })
-}
-
 // finish returns everything that was set, ordered. It must not be changed.
 func (r *recorder) finish() *sink {
 	r.out.finish()

@@ -193,13 +193,29 @@ func (s *session) do(ctx context.Context, db int, commands ...command) ([]any, e
 	return replies, nil
 }
 
-// ask sends some of the commands in one write and notes their replies. Every
-// write chooses its database itself and goes back to 0, since a connection that
-// breaks is replaced by one that is on 0.
+// ask sends some of the commands when it is the collector's turn, and notes
+// their replies.
 func (s *session) ask(ctx context.Context, db int, commands []command, asked []int, replies []any) error {
 	if len(asked) == 0 {
 		return nil
 	}
+	return s.patient(ctx, func() error {
+		if err := s.write(ctx, db, commands, asked, replies); err != nil {
+			return err
+		}
+		for _, i := range asked {
+			if err, failed := replies[i].(error); failed && s.scanned && passing(status.ReasonOf(err)) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// write sends some of the commands at once and notes their replies. Every write
+// chooses its database itself and goes back to 0, since a connection that
+// breaks is replaced by one that is on 0.
+func (s *session) write(ctx context.Context, db int, commands []command, asked []int, replies []any) error {
 	var prologue []command
 	if db != 0 || s.strayed {
 		prologue = append(prologue, command{"select", []string{"SELECT", strconv.Itoa(db)}})
@@ -221,7 +237,7 @@ func (s *session) ask(ctx context.Context, db int, commands []command, asked []i
 	if db != 0 {
 		send = append(send, []string{"SELECT", "0"})
 	}
-	got, err := s.pipeline(ctx, send)
+	got, err := s.send(ctx, send)
 	if err != nil {
 		return err
 	}
@@ -249,24 +265,7 @@ func (s *session) ask(ctx context.Context, db int, commands []command, asked []i
 	return nil
 }
 
-// pipeline sends commands when it is the collector's turn and the pauses are
-// over.
-func (s *session) pipeline(ctx context.Context, commands [][]string) (replies []any, err error) {
-	err = s.patient(ctx, func() error {
-		if replies, err = s.send(ctx, commands); err != nil || !s.scanned {
-			return err
-		}
-		for _, reply := range replies {
-			if err, failed := reply.(error); failed && passing(status.ReasonOf(err)) {
-				return err
-			}
-		}
-		return nil
-	})
-	return replies, err
-}
-
-// send sends commands through the gate.
+// send sends commands through the gate, when the pauses are over.
 func (s *session) send(ctx context.Context, commands [][]string) ([]any, error) {
 	s.asked = true
 	began := time.Now()

@@ -270,18 +270,24 @@ func (b *backgrounds) abandon() {
 	}
 }
 
-// pause returns the time from the start of this run to the start of the next. A
-// server that cannot answer at the moment is asked again sooner.
-func (t *task) pause(interval time.Duration, err error) time.Duration {
-	d := interval
-	if err == nil || !passing(status.ReasonOf(err)) {
-		t.failures = 0
-	} else {
-		d = min(d, firstRetry<<min(t.failures, 10))
+// next returns when the pass after the one that ended now begins: an interval
+// after the start of that, or at once if it took longer. A server that cannot
+// answer at the moment is asked again sooner.
+func (t *task) next(start, now time.Time, interval time.Duration, err error) time.Time {
+	if err != nil && passing(status.ReasonOf(err)) {
+		d := min(interval, firstRetry<<min(t.failures, 10))
 		t.failures++
+		return now.Add(jittered(d))
 	}
-	return d - d/10 + rand.N(d/5+1)
+	t.failures = 0
+	if due := start.Add(jittered(interval)); due.After(now) {
+		return due
+	}
+	return now
 }
+
+// jittered returns d, a tenth more or less.
+func jittered(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
 
 // passing tells whether a server with this trouble may soon have none.
 func passing(reason status.Reason) bool {

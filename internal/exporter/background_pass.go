@@ -93,10 +93,7 @@ func (b *backgrounds) pass(ctx context.Context, t *task) iter.Seq[time.Time] {
 		}
 		t.settle(out, start, err, show)
 		b.log(t, err)
-		t.due = start.Add(t.pause(b.interval, err))
-		if now := time.Now(); t.due.Before(now) {
-			t.due = now
-		}
+		t.due = t.next(start, time.Now(), b.interval, err)
 	}
 }
 

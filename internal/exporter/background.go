@@ -166,7 +166,7 @@ func newBackgrounds(c *catalog, all Options, report *status.Reporter) *backgroun
 		progress: c.addOwn(typeGauge, "exporter_background_progress_ratio",
 			"Part of the keys that the pass of a background collector under way has looked at, from 0 to 1; 1 when none is under way.", "collector"),
 		groupsTook: c.add(typeGauge, "last_key_groups_scrape_duration_milliseconds", "SCAN, MEMORY USAGE",
-			"Milliseconds the last count of key groups took, its pauses and the turns of the others included; 0 when there are no key groups."),
+			"Milliseconds the last count of key groups took, its pauses included; 0 when there are no key groups."),
 	}
 	for _, bg := range newBackgroundCollectors(c, opts, all.ConfigCommand) {
 		b.tasks = append(b.tasks, &task{background: bg, readAt: time.Now()})

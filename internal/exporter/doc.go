@@ -7,9 +7,12 @@
 //	Scrape      concurrent scrapes share one collection       exporter.go, share.go
 //	read        INFO ALL and what else is allowed, one write  plan.go
 //	collectors  replies to series, one file for each subject  collector.go, fields.go, commands.go …
-//	sink        series to metric families                     sink.go
+//	background  what was read outside scrapes is added        background.go, background_pass.go …
+//	sources     so is what the sidecar's jobs say             sources.go
+//	sink        series in order, without an object for each   sink.go
+//	text        series to the answer                          text.go; families.go for protobuf
 //
-// A collector never asks the server itself: it says once for each server what
+// A collector of a scrape never asks the server itself: it says once for each server what
 // it wants to know, see [collector], and gets the replies. So the number of
 // round trips does not grow with the number of collectors. Two happen at the
 // first read of a server (what it is decides what it is asked), one after that.

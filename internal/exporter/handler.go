@@ -19,8 +19,8 @@ import (
 const timeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
 // NewHandler returns the handler of /metrics: what e scrapes, and what others
-// gathers, such as the Board, the Go runtime and the process. Of a metric that
-// both have, that of e is shown. The answer comes before the time is over that
+// gathers, such as the Go runtime; the jobs' metrics are e's, see Options.Sources.
+// Of a metric that both have, that of e is shown. The answer comes before the time is over that
 // the request's header names, or e's own, whatever the server does.
 //
 // The query parameters name[] and collect[] may come several times: then only
@@ -57,7 +57,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer out.release()
 	others, err := h.others.Gather()
 	if err != nil {
-		h.e.report.Logger().Error("metrics of the sidecar itself are incomplete", "error", err)
+		h.e.report.Logger().Error("metrics from outside the exporter are incomplete", "error", err)
 	}
 	w.Header().Add("Vary", "Accept")
 	w.Header().Set("Content-Type", string(format))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"runtime/metrics"
 	"strings"
 	"sync/atomic"
@@ -71,14 +72,18 @@ func TestHostileServer(t *testing.T) {
 	}
 	// The reply to INFO, and nothing after it.
 	once := func(reply string) func(context.Context, net.Conn) {
+		text := []byte(reply) // made here: a copy of megabytes later would count as the exporter's
 		return func(ctx context.Context, c net.Conn) {
 			greet(c)
-			_, _ = io.WriteString(c, reply)
+			_, _ = c.Write(text)
 			<-ctx.Done()
 		}
 	}
 	bulk := func(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
 	const info = "redis_version:7.0.15\r\nrun_id:a\r\n"
+	// As in the agent: see frugal in its command.
+	percent, memory := debug.SetGCPercent(50), debug.SetMemoryLimit(48<<20)
+	t.Cleanup(func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(memory) })
 	for name, c := range map[string]struct {
 		serve  func(context.Context, net.Conn)
 		reason status.Reason // "" when the server counts as up

@@ -35,6 +35,15 @@ type Store interface {
 	List(ctx context.Context, prefix string, fn func(key string, size int64, modified time.Time) error) error
 	// Delete removes an object; removing what is absent is no error.
 	Delete(ctx context.Context, key string) error
+	// GetVersioned reads a small object, of at most 1 MiB, and tells its opaque
+	// version; its error is like that of Get.
+	GetVersioned(ctx context.Context, key string) (data []byte, version string, err error)
+	// PutIf writes a small object, of at most 1 MiB, if its present version is
+	// version; "" means that there must be none. The error satisfies
+	// errors.Is(err, fs.ErrExist) when somebody else was faster, and
+	// errors.Is(err, errors.ErrUnsupported) when the store cannot tell; nothing
+	// was written then. After any other error data may have been written.
+	PutIf(ctx context.Context, key string, data []byte, version string) (newVersion string, err error)
 	// Sweep removes what Puts cut short, by a killed process, left behind more
 	// than olderThan ago and List does not show.
 	Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error)

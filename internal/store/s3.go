@@ -28,6 +28,8 @@ type S3 struct {
 	creds     *credentials.Credentials
 	transport *http.Transport
 
+	conditions conditions
+
 	call  patience // a request that moves little and can be repeated soon by the caller
 	begin patience // the first request of a Put
 	carry patience // a request in the middle of a transfer
@@ -309,13 +311,20 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	if err := checkKey(key); err != nil {
 		return s.error(ctx, "delete", key, err)
 	}
-	err := s.try(ctx, s.call, func() error {
-		return s.core.RemoveObject(ctx, s.url.Bucket, s.object(key), minio.RemoveObjectOptions{})
-	})
-	if err != nil && !isCode(err, minio.NoSuchKey) {
+	if err := s.remove(ctx, key); err != nil {
 		return s.error(ctx, "delete", key, err)
 	}
 	return nil
+}
+
+func (s *S3) remove(ctx context.Context, key string) error {
+	err := s.try(ctx, s.call, func() error {
+		return s.core.RemoveObject(ctx, s.url.Bucket, s.object(key), minio.RemoveObjectOptions{})
+	})
+	if isCode(err, minio.NoSuchKey) {
+		return nil
+	}
+	return err
 }
 
 // Sweep implements Store. It goes through the unfinished uploads of the whole

@@ -64,6 +64,9 @@ func transient(err error) bool {
 		case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return true
 		}
+		if r.Code == "ConditionalRequestConflict" || r.Code == "OperationAborted" { // another request for this key was running
+			return true
+		}
 		return throttled(r) || r.Code == "RequestTimeout" || r.Code == minio.InternalError || r.Code == "ServiceUnavailable"
 	}
 	return unreachable(err) && !wrongTLS(err) && !errors.Is(err, errWebPage)

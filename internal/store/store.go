@@ -51,6 +51,24 @@ type Store interface {
 	// Delete removes an object; removing what is absent is no error.
 	Delete(ctx context.Context, key string) error
 
+	// GetVersioned reads a small object, of at most 1 MiB, and tells its version,
+	// which is opaque: two that are equal stand for the same bytes. Its error is
+	// like that of Get.
+	GetVersioned(ctx context.Context, key string) (data []byte, version string, err error)
+
+	// PutIf writes a small object, of at most 1 MiB, if its present version is
+	// version; "" means that there must be none. It returns the new version.
+	//
+	// The error satisfies errors.Is(err, fs.ErrExist) when the object has another
+	// version, or none any more: somebody else was faster. It satisfies
+	// errors.Is(err, errors.ErrUnsupported) when the store cannot decide that,
+	// which it is put to the test for; then nothing was written. After any other
+	// error it is not known whether data was written.
+	//
+	// Objects of PutIf are never under an object lock of their own, and only
+	// PutIf and Delete may change them.
+	PutIf(ctx context.Context, key string, data []byte, version string) (newVersion string, err error)
+
 	// Sweep removes what Puts that never ended left behind more than olderThan
 	// ago (parts of unfinished uploads, temporary files) and returns how many
 	// such remains it removed. Put cleans up after itself; only a killed

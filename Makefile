@@ -2,6 +2,7 @@
 
 # The programs that tests and checks are run with, built from Go modules into bin/.
 VERSITYGW     := github.com/versity/versitygw/cmd/versitygw v1.8.0
+MINIO         := github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -32,6 +33,7 @@ build: ## bin/redis-sidecar, as it is released: static, small
 test: ## all tests with the race detector; installs the servers they need
 	@test/tools/apt.sh $(SERVERS) $(COMPILER)
 	@test/tools/go.sh $(VERSITYGW)
+	@test/tools/go.sh $(MINIO)
 	CGO_ENABLED=1 go run ./test/skips -- -race -count 1 -p 2 -timeout 9m ./test/... ./...
 
 race: test ## all tests COUNT times over (5), in random order, to find rare races
@@ -73,8 +75,9 @@ image: ## the container image IMAGE: by docker or, without its daemon, as an arc
 docs: ## the generated parts of docs/
 	go run ./test/docs
 
-tools: ## bin/: the S3 server of the tests and the linter
+tools: ## bin/: the S3 servers of the tests and the linter
 	@test/tools/go.sh $(VERSITYGW)
+	@test/tools/go.sh $(MINIO)
 	@test/tools/go.sh $(GOLANGCI_LINT)
 
 clean: ## bin/ and what tests leave behind

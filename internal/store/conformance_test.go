@@ -36,7 +36,11 @@ type backend struct {
 
 // kinds starts a backend of every kind of store.
 func kinds() map[string]func(*testing.T) backend {
-	return map[string]func(*testing.T) backend{"dir": dirBackend, "s3": s3Backend}
+	return map[string]func(*testing.T) backend{
+		"dir":       dirBackend,
+		"versitygw": func(t *testing.T) backend { t.Helper(); return s3Backend(t, testenv.StartS3(t)) },
+		"minio":     func(t *testing.T) backend { t.Helper(); return s3Backend(t, testenv.StartMinIO(t, testenv.MinIO{})) },
+	}
 }
 
 func dirBackend(t *testing.T) backend {
@@ -68,9 +72,8 @@ func dirBackend(t *testing.T) backend {
 	}
 }
 
-func s3Backend(t *testing.T) backend {
+func s3Backend(t *testing.T, srv *testenv.S3) backend {
 	t.Helper()
-	srv := testenv.StartS3(t)
 	srv.CreateBucket(t, "bucket")
 	b := backend{page: 1000, open: func(t *testing.T, prefix string) Store {
 		t.Helper()

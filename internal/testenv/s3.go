@@ -16,37 +16,76 @@ import (
 
 const installS3 = "make tools, or GOBIN=$PWD/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
-// S3 is a real S3 server (versitygw) on 127.0.0.1 over a directory of its own.
+// S3 is a real S3 server (versitygw or MinIO) on 127.0.0.1 over a directory of
+// its own.
 type S3 struct {
-	Endpoint  string // http://127.0.0.1:port
+	Endpoint  string // http://127.0.0.1:port, or https with CAFile
 	AccessKey string
 	SecretKey string
 	Region    string
-	Root      string // every directory in it is a bucket, every file below an object
+	Root      string // every directory in it is a bucket; in that of versitygw every file below is an object
+	CAFile    string // certificate of a server with TLS
 
-	accounts string // directory of the users
+	kind     string
+	command  func(addr string) *exec.Cmd
+	healthy  func(ctx context.Context) error // an answer that no stranger gives
+	accounts string                          // directory of versitygw's users
 	port     int
 	proc     *process
 }
 
-// StartS3 starts an empty S3 server and stops it when the test ends. It takes
+// StartS3 starts an empty versitygw and stops it when the test ends. It takes
 // bin/versitygw of the repository or versitygw of the PATH; without one the test
-// fails.
+// fails. Buckets can have versions and object lock.
 func StartS3(tb testing.TB) *S3 {
 	tb.Helper()
+	s := newS3(tb, "versitygw")
+	s.accounts = filepath.Join(tb.TempDir(), "accounts")
+	versions := filepath.Join(tb.TempDir(), "versions")
+	for _, dir := range []string{s.accounts, versions} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			tb.Fatalf("make a directory of the S3 server: %v", err)
+		}
+	}
+	program := Program(tb, s.kind, installS3)
+	health := "/" + strings.ToLower(rand.Text()) // only this process knows the path
+	s.command = func(addr string) *exec.Cmd {
+		cmd := exec.Command(program,
+			"--port", addr, "--region", s.Region, "--health", health, "--keep-alive", "--quiet",
+			"--iam-dir", s.accounts, "--iam-cache-disable",
+			"posix", "--versioning-dir", versions, s.Root)
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"),
+			"ROOT_ACCESS_KEY=" + s.AccessKey,
+			"ROOT_SECRET_KEY=" + s.SecretKey,
+		}
+		return cmd
+	}
+	s.healthy = func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Endpoint+health, nil)
+		if err != nil {
+			return err
+		}
+		_, err = s.do(req)
+		return err
+	}
+	s.Start(tb)
+	return s
+}
+
+// newS3 returns a server that is not started yet.
+func newS3(tb testing.TB, kind string) *S3 {
+	tb.Helper()
 	s := &S3{
+		kind:      kind,
 		AccessKey: "test-access-key",
 		SecretKey: rand.Text() + rand.Text(),
 		Region:    "us-east-1",
 		Root:      filepath.Join(tb.TempDir(), "s3"),
 	}
-	s.accounts = filepath.Join(tb.TempDir(), "accounts")
-	for _, dir := range []string{s.Root, s.accounts} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			tb.Fatalf("make a directory of the S3 server: %v", err)
-		}
+	if err := os.Mkdir(s.Root, 0o755); err != nil {
+		tb.Fatalf("make the directory of the S3 server: %v", err)
 	}
-	s.Start(tb)
 	return s
 }
 
@@ -59,27 +98,20 @@ func (s *S3) Start(tb testing.TB) {
 		if port == 0 {
 			port = FreePort(tb)
 		}
-		// Only this process knows the path, so an answer is never a stranger's.
-		health := "/" + strings.ToLower(rand.Text())
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		cmd := exec.Command(Program(tb, "versitygw", installS3),
-			"--port", addr, "--region", s.Region, "--health", health, "--keep-alive", "--quiet",
-			"--iam-dir", s.accounts, "--iam-cache-disable",
-			"posix", s.Root)
-		cmd.Env = []string{
-			"PATH=" + os.Getenv("PATH"),
-			"ROOT_ACCESS_KEY=" + s.AccessKey,
-			"ROOT_SECRET_KEY=" + s.SecretKey,
+		s.Endpoint = "http://" + addr
+		if s.CAFile != "" {
+			s.Endpoint = "https://" + addr
 		}
-		proc := startProcess(tb, cmd)
-		err := waitHealthy("http://"+addr+health, proc.exited)
+		proc := startProcess(tb, s.command(addr))
+		err := s.waitHealthy(proc.exited)
 		if err == nil {
-			s.port, s.proc, s.Endpoint = port, proc, "http://"+addr
+			s.port, s.proc = port, proc
 			return
 		}
 		proc.kill()
 		if attempt == attempts {
-			tb.Fatalf("versitygw did not start: %v\n%s", err, proc.output)
+			tb.Fatalf("%s did not start: %v\n%s", s.kind, err, proc.output)
 		}
 	}
 }
@@ -92,7 +124,13 @@ func (s *S3) Stop(tb testing.TB) {
 }
 
 // Addr returns host:port, as StartProxy wants it.
-func (s *S3) Addr() string { return strings.TrimPrefix(s.Endpoint, "http://") }
+func (s *S3) Addr() string {
+	_, addr, _ := strings.Cut(s.Endpoint, "://")
+	return addr
+}
+
+// Kind is the name of the program.
+func (s *S3) Kind() string { return s.kind }
 
 // CreateBucket makes an empty bucket.
 func (s *S3) CreateBucket(tb testing.TB, name string) {
@@ -102,19 +140,44 @@ func (s *S3) CreateBucket(tb testing.TB, name string) {
 	}
 }
 
-// CreateUser adds a user who may do nothing with existing buckets.
+// CreateUser adds a user to versitygw who may do nothing with existing buckets.
 func (s *S3) CreateUser(tb testing.TB, access, secret string) {
 	tb.Helper()
-	out, err := exec.Command(Program(tb, "versitygw", installS3), "admin",
-		"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--endpoint-url", s.Endpoint,
-		"create-user", "--access", access, "--secret", secret, "--role", "user").CombinedOutput()
+	s.admin(tb, "create-user", "--access", access, "--secret", secret, "--role", "user")
+}
+
+// CreateAdmin adds a user to versitygw who may do everything.
+func (s *S3) CreateAdmin(tb testing.TB, access, secret string) {
+	tb.Helper()
+	s.admin(tb, "create-user", "--access", access, "--secret", secret, "--role", "admin")
+}
+
+// DeleteUser removes a user from versitygw, whose keys are not known any more.
+func (s *S3) DeleteUser(tb testing.TB, access string) {
+	tb.Helper()
+	s.admin(tb, "delete-user", "--access", access)
+}
+
+func (s *S3) admin(tb testing.TB, args ...string) {
+	tb.Helper()
+	if s.kind != "versitygw" {
+		tb.Fatalf("%s is not versitygw", s.kind)
+	}
+	out, err := exec.Command(Program(tb, "versitygw", installS3), append([]string{"admin",
+		"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--endpoint-url", s.Endpoint}, args...)...).CombinedOutput()
 	if err != nil {
-		tb.Fatalf("create user: %v: %s", err, out)
+		tb.Fatalf("%s: %v: %s", args[0], err, out)
 	}
 }
 
 // URL returns the store URL of a prefix in a bucket.
-func (s *S3) URL(bucket, prefix string) string { return StoreURL(s.Endpoint, s.Region, bucket, prefix) }
+func (s *S3) URL(bucket, prefix string) string {
+	u := StoreURL(s.Endpoint, s.Region, bucket, prefix)
+	if s.CAFile != "" {
+		u += "&ca-file=" + url.QueryEscape(s.CAFile)
+	}
+	return u
+}
 
 // StoreURL returns the store URL of a bucket behind any endpoint, such as the
 // URL of a Proxy. The region may be empty.
@@ -150,25 +213,16 @@ func (s *S3) Environ() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey}
 }
 
-// waitHealthy polls url until it answers 200 or the process has ended.
-func waitHealthy(url string, exited <-chan struct{}) error {
+// waitHealthy waits until the server answers or its process has ended.
+func (s *S3) waitHealthy(exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
+		err := s.healthy(ctx)
 		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = fmt.Errorf("GET %s: %s", url, resp.Status)
+			return nil
 		}
 		select {
 		case <-exited:

@@ -5,13 +5,23 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
 func TestS3StopsAndStarts(t *testing.T) {
-	s := StartS3(t)
+	for kind, start := range map[string]func(testing.TB) *S3{
+		"versitygw": StartS3,
+		"minio":     func(tb testing.TB) *S3 { return StartMinIO(tb, MinIO{}) },
+	} {
+		t.Run(kind, func(t *testing.T) { stopsAndStarts(t, start(t)) })
+	}
+}
+
+func stopsAndStarts(t *testing.T, s *S3) {
+	t.Helper()
 	s.CreateBucket(t, "bucket")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	ask := func() error {
@@ -41,5 +51,39 @@ func TestS3StopsAndStarts(t *testing.T) {
 	}
 	if got, want := s.URL("bucket", "a/b"), "s3://bucket/a/b?endpoint=http%3A%2F%2F"; got[:len(want)] != want {
 		t.Errorf("got %s, want %s…", got, want)
+	}
+}
+
+func TestS3Buckets(t *testing.T) {
+	for kind, s := range map[string]*S3{"versitygw": StartS3(t), "minio": StartMinIO(t, MinIO{TLS: true})} {
+		s.CreateLockedBucket(t, "locked")
+		s.CreateVersionedBucket(t, "versioned")
+		s.CreateBucket(t, "plain")
+		for bucket, want := range map[string]bool{"locked": true, "versioned": true, "plain": false} {
+			answer := s.request(t, http.MethodGet, "/"+bucket, "versioning=", nil, "")
+			if got := strings.Contains(answer, "<Status>Enabled</Status>"); got != want {
+				t.Errorf("%s, %s: got %s", kind, bucket, answer)
+			}
+		}
+		if answer := s.request(t, http.MethodGet, "/locked", "object-lock=", nil, ""); !strings.Contains(answer, "<ObjectLockEnabled>Enabled</ObjectLockEnabled>") {
+			t.Errorf("%s: got %s", kind, answer)
+		}
+	}
+}
+
+func TestS3Users(t *testing.T) {
+	s := StartS3(t)
+	s.CreateBucket(t, "bucket")
+	s.CreateAdmin(t, "second", "seconds-secret")
+	second := *s
+	second.AccessKey, second.SecretKey = "second", "seconds-secret"
+	second.request(t, http.MethodGet, "/bucket", "versioning=", nil, "")
+	s.DeleteUser(t, "second")
+	req, err := second.signed(t.Context(), http.MethodGet, "/bucket", "versioning=", nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := second.do(req); err == nil {
+		t.Errorf("a user who was deleted gets %s", answer)
 	}
 }

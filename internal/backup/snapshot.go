@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
 	"time"
 
-	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -134,27 +132,32 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if err := r.catalogue.checkShard(ctx, place.slots); err != nil {
 		return Manifest{}, err
 	}
-	s, err := r.save(ctx)
+	from, err := r.source()
 	if err != nil {
 		return Manifest{}, err
 	}
-	defer s.close()
+	c, err := from.start(ctx)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer c.close()
+	at := c.moment()
 	// The wait for other children may have been long: what was the master may
 	// have lost its role, or its slots.
-	if place, err = r.admit(ctx, s.info); err != nil {
+	if place, err = r.admit(ctx, at.info); err != nil {
 		return Manifest{}, err
 	}
 	m := Manifest{
 		FormatVersion: FormatVersion,
-		ID:            NewID(s.created, r.opts.Pod),
+		ID:            NewID(at.created, r.opts.Pod),
 		Instance:      r.opts.Instance,
-		CreatedAt:     s.created,
+		CreatedAt:     at.created,
 		Tool:          r.opts.Tool,
-		Source:        SourceBGSave,
-		Server:        describeServer(r.opts.Pod, s, place),
+		Source:        from.name(),
+		Server:        describeServer(r.opts.Pod, at, place),
 		Slots:         place.slots,
 	}
-	if err := r.store(ctx, s, &m); err != nil {
+	if err := r.store(ctx, c, &m); err != nil {
 		r.cleanUp(ctx, m.ID)
 		return Manifest{}, err
 	}
@@ -170,41 +173,22 @@ func (r *run) admit(ctx context.Context, in info.Info) (clusterPlace, error) {
 	return learnCluster(ctx, r.redis, in)
 }
 
-// save has the server save and returns the save with its file open.
-func (r *run) save(ctx context.Context) (*save, error) {
-	const tries = 3
-	source := bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, log: r.log}
-	for try := 1; ; try++ {
-		s, err := source.start(ctx)
-		if !errors.Is(err, errNotSeen) {
-			return s, err
-		}
-		if try == tries {
-			return nil, status.WithHint(status.ReasonSave, r.facts.hintDir(), fmt.Errorf("%w in %s, %d times", err, r.facts.dir, tries))
-		}
-		r.log.Debug("saving again", "error", err)
-	}
-}
-
-// store reads the save to its end, checks it, uploads it, reads that back and
+// store reads the RDB to its end, checks it, uploads it, reads that back and
 // publishes it. It completes m.
-func (r *run) store(ctx context.Context, s *save, m *Manifest) error {
+func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 	estimate := r.facts.estimate()
 	ctx, timer, stop := withStallTimer(ctx, r.opts.StallTimeout)
-	child := watchChild(ctx, r.redis, s)
-	defer func() {
-		stop()
-		<-child.gone
-	}()
+	defer stop() // before c is closed, which waits for what ctx ends
+	at := c.moment()
 
-	r.report.keys(s.after.keys)
+	r.report.keys(at.after.keys)
 	r.report.phase(PhaseSave, estimate)
 	m.Object.Name = objectName(CompressionZstd)
 	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, timer)
 	if err != nil {
 		return err
 	}
-	if m.RDB, err = r.read(ctx, s, child, up, timer); err != nil {
+	if m.RDB, err = r.read(ctx, c, up, timer); err != nil {
 		if storeErr := up.abort(err); storeErr != nil {
 			err = storeErr
 		}
@@ -227,8 +211,8 @@ func (r *run) store(ctx context.Context, s *save, m *Manifest) error {
 
 	r.report.phase(PhasePublish, 0)
 	m.Durations = Durations{
-		Save:     seconds(child.ended.Sub(s.created)),
-		Upload:   seconds(uploaded.Sub(s.created)),
+		Save:     seconds(c.ended().Sub(at.created)),
+		Upload:   seconds(uploaded.Sub(at.created)),
 		ReadBack: seconds(readBack.Sub(uploaded)),
 		Total:    seconds(readBack.Sub(r.began)),
 	}
@@ -246,80 +230,25 @@ func stalled(ctx context.Context, err error) error {
 // seconds keeps milliseconds.
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// read reads the file of a save to its end through the walk and into the upload,
-// and makes sure that it is the snapshot that was asked for.
-func (r *run) read(ctx context.Context, s *save, child *child, up *upload, timer *stallTimer) (RDB, error) {
+// read reads an RDB to its end through the walk and into the upload, and makes
+// sure that it is the one that was asked for.
+func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer) (RDB, error) {
 	var plain *tap
-	plain = newTap(
-		&follower{f: s.f, child: child, done: ctx.Done(), cause: func() error { return context.Cause(ctx) }},
-		up,
-		func() {
-			timer.touch()
-			r.report.bytes(plain.n, up.n)
-		})
+	plain = newTap(c.open(ctx), up, func() {
+		timer.touch()
+		r.report.bytes(plain.n, up.n)
+	})
 	summary, err := rdb.Scan(plain)
 	if err != nil {
 		damage, ok := errors.AsType[*rdb.Error](err)
 		if ok && plain.err == nil && damage.Offset == plain.n {
-			return RDB{}, r.facts.cutOff(child, plain.n)
+			return RDB{}, c.cutOff(plain.n)
 		}
 		return RDB{}, err
 	}
-	// Scan has read to io.EOF, so the child is gone.
-	if !child.ok {
-		// The descriptor shows all that the child wrote; what failed was to bring
-		// it to disk or to rename it.
-		err := r.facts.saveFailed(errors.New("rdb_last_bgsave_status is err"))
-		r.log.Warn("the server could not keep its own dump, the snapshot is whole", "error", err, "hint", "see the log of redis-server")
-	}
 	out := describeRDB(summary)
 	out.Size, out.SHA256 = plain.n, plain.sha256()
-	return out, s.confirm(child, summary)
-}
-
-// cutOff explains a file that ends too early.
-func (f facts) cutOff(child *child, n int64) error {
-	if child.ok {
-		// The status stays "ok" when the server itself kills its child.
-		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
-			fmt.Errorf("the server stopped its save after %s", human.Bytes(n)))
-	}
-	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken",
-		f.saveFailed(fmt.Errorf("the save failed after %s", human.Bytes(n))))
-}
-
-// confirm makes sure that an intact RDB is the one that was asked for.
-func (s *save) confirm(child *child, summary rdb.Summary) error {
-	const hint = "something else replaces the server's files, or writes to its data directory"
-	if child.runID != s.runID {
-		return status.WithReason(status.ReasonSave, errors.New("the server was restarted during the save"))
-	}
-	if text := summary.Aux["ctime"]; text != "" {
-		ctime, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || ctime < s.began.Unix()-1 { // one second: the child's clock is the coarse one
-			return status.WithHint(status.ReasonSave, hint, fmt.Errorf("the file is of an older save: ctime %.30q, asked at %d", text, s.began.Unix()))
-		}
-	}
-	if summary.Walked {
-		if err := plausible(summary.Keys(), s.before, s.after); err != nil {
-			return status.WithHint(status.ReasonSave, hint, err)
-		}
-	}
-	return nil
-}
-
-// plausible compares the keys in an RDB with what the server counted around the
-// fork. That is exact today but for keys that expire meanwhile; one in a hundred
-// is left to future servers, so that a difference in counting is no outage of
-// all backups.
-func plausible(keys uint64, before, after keyCount) error {
-	least, most := min(before.keys, after.keys), max(before.keys, after.keys)
-	least -= min(least, max(before.expires, after.expires))
-	slack := most / 100
-	if keys+slack < least || keys > most+slack {
-		return fmt.Errorf("the file holds %d keys, the server held %d to %d when it began", keys, least, most)
-	}
-	return nil
+	return out, c.confirm(ctx, summary)
 }
 
 // readBack reads the stored object and compares it with what was sent.
@@ -360,21 +289,21 @@ func (r *run) cleanUp(ctx context.Context, id string) {
 	}
 }
 
-func describeServer(pod string, s *save, place clusterPlace) Server {
-	offset, _ := s.info.Int("master_repl_offset")
-	role := s.info.Get("role")
+func describeServer(pod string, at *moment, place clusterPlace) Server {
+	offset, _ := at.info.Int("master_repl_offset")
+	role := at.info.Get("role")
 	if role == "slave" {
 		// What it has applied, which can be less than it has received.
-		offset, _ = s.info.Int("slave_repl_offset")
+		offset, _ = at.info.Int("slave_repl_offset")
 	}
 	return Server{
 		Pod:               pod,
-		RunID:             s.runID,
+		RunID:             at.runID,
 		Role:              role,
-		Mode:              s.info.Mode(),
-		Version:           s.info.Get("redis_version"),
+		Mode:              at.info.Mode(),
+		Version:           at.info.Get("redis_version"),
 		NodeID:            place.nodeID,
-		ReplicationID:     s.info.Get("master_replid"),
+		ReplicationID:     at.info.Get("master_replid"),
 		ReplicationOffset: offset,
 	}
 }

@@ -565,7 +565,7 @@ func TestFindWithoutInotify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	find := finder{bgsave: &b, save: s, old: old, serverPid: s.info.Get("process_id")}
+	find := finder{bgsave: &b, save: s, old: old, serverPid: s.at.info.Get("process_id")}
 	if s.f, err = find.find(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -595,7 +595,7 @@ func TestFindOtherSave(t *testing.T) {
 	killSave(t, r)
 	waitSave(t, r, false)
 	r.Do(t, "BGSAVE")
-	find := finder{bgsave: &b, save: s, serverPid: s.info.Get("process_id")}
+	find := finder{bgsave: &b, save: s, serverPid: s.at.info.Get("process_id")}
 	testenv.Eventually(t, 10*time.Second, func() error { // until the other child has made its file
 		names, err := b.tempFiles(find.serverPid)
 		if len(names) == 0 {
@@ -625,7 +625,7 @@ func TestIsChildTemp(t *testing.T) {
 // An intact RDB that is not the one that was asked for.
 func TestConfirm(t *testing.T) {
 	began := time.Unix(1_800_000_000, 0)
-	s := &save{runID: "a", began: began, before: keyCount{keys: 5}, after: keyCount{keys: 5}}
+	at := &moment{runID: "a", began: began, before: keyCount{keys: 5}, after: keyCount{keys: 5}}
 	ctime := func(at time.Time) map[string]string {
 		return map[string]string{"ctime": strconv.FormatInt(at.Unix(), 10)}
 	}
@@ -645,7 +645,7 @@ func TestConfirm(t *testing.T) {
 		{"too few keys", "a", ctime(began), 4, "the file holds 4 keys"},
 	} {
 		summary := rdb.Summary{Aux: tt.aux, Walked: true, Databases: []rdb.Database{{Keys: tt.keys}}}
-		err := s.confirm(&child{runID: tt.runID}, summary)
+		err := at.confirm(tt.runID, summary)
 		if tt.want != "" {
 			wantError(t, err, status.ReasonSave, tt.want)
 		} else if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -12,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
+	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -50,29 +53,80 @@ type bgsave struct {
 	log         *slog.Logger
 }
 
-// save is one accepted BGSAVE.
+// save is one accepted BGSAVE. Nothing comes between the two counts of keys in
+// its moment, and created is when the server confirmed it.
 type save struct {
-	f       *os.File  // what the child writes or wrote; nil until found
-	info    info.Info // default sections, just before it
-	created time.Time // when the server confirmed it, UTC
-	began   time.Time // not after the moment whose data it holds, by the server's clock
-	before  keyCount  // around the fork, nothing comes between
-	after   keyCount
-	runID   string
-	saves   string // rdb_saves, this one included; "" before Redis 7.0
+	*bgsave
+	at    moment
+	f     *os.File // what the child writes or wrote; nil until found
+	saves string   // rdb_saves, this one included; "" before Redis 7.0
+	child *child   // nil until opened
 }
+
+func (b *bgsave) name() string { return SourceBGSave }
+
+// start has the server save, again when a save was too quick.
+func (b *bgsave) start(ctx context.Context) (capture, error) {
+	const tries = 3
+	for try := 1; ; try++ {
+		s, err := b.try(ctx)
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, errNotSeen) {
+			return nil, err
+		}
+		if try == tries {
+			return nil, status.WithHint(status.ReasonSave, b.facts.hintDir(), fmt.Errorf("%w in %s, %d times", err, b.facts.dir, tries))
+		}
+		b.log.Debug("saving again", "error", err)
+	}
+}
+
+func (s *save) moment() *moment { return &s.at }
+
+func (s *save) open(ctx context.Context) io.Reader {
+	s.child = watchChild(ctx, s.redis, s)
+	return &follower{f: s.f, child: s.child, done: ctx.Done(), cause: func() error { return context.Cause(ctx) }}
+}
+
+// cutOff explains a file that ends too early.
+func (s *save) cutOff(n int64) error {
+	if s.child.ok {
+		// The status stays "ok" when the server itself kills its child.
+		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
+			fmt.Errorf("the server stopped its save after %s", human.Bytes(n)))
+	}
+	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken",
+		s.facts.saveFailed(fmt.Errorf("the save failed after %s", human.Bytes(n))))
+}
+
+func (s *save) confirm(_ context.Context, summary rdb.Summary) error {
+	if !s.child.ok {
+		// The descriptor shows all that the child wrote; what failed was to bring
+		// it to disk or to rename it.
+		err := s.facts.saveFailed(errors.New("rdb_last_bgsave_status is err"))
+		s.log.Warn("the server could not keep its own dump, the snapshot is whole", "error", err, "hint", "see the log of redis-server")
+	}
+	return s.at.confirm(s.child.runID, summary)
+}
+
+func (s *save) ended() time.Time { return s.child.ended }
 
 // close releases the file.
 func (s *save) close() {
+	if s.child != nil {
+		<-s.child.gone
+	}
 	if s.f != nil {
 		_ = s.f.Close() // only read from
 	}
 }
 
-// start waits until no child of the server runs, has it save, and finds the file
+// try waits until no child of the server runs, has it save, and finds the file
 // of that save. The error is errNotSeen when it did not find it; the save may
 // then be over or not.
-func (b *bgsave) start(ctx context.Context) (*save, error) {
+func (b *bgsave) try(ctx context.Context) (*save, error) {
 	deadline := time.Now().Add(b.busyTimeout)
 	watch, err := watchDir(b.facts.dir)
 	if err != nil {
@@ -103,10 +157,10 @@ func (b *bgsave) start(ctx context.Context) (*save, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.info.Get("rdb_saves") != idle.Get("rdb_saves") {
+		if s.at.info.Get("rdb_saves") != idle.Get("rdb_saves") {
 			watch = nil // another save came and went in between: its events are there too
 		}
-		f := finder{bgsave: b, save: s, watch: watch, old: old, serverPid: s.info.Get("process_id")}
+		f := finder{bgsave: b, save: s, watch: watch, old: old, serverPid: s.at.info.Get("process_id")}
 		if s.f, err = f.find(ctx); err != nil {
 			return nil, err
 		}
@@ -148,8 +202,8 @@ func (b *bgsave) command(ctx context.Context) (*save, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &save{created: time.Now().UTC()}
-	if s.info, err = infoReply(replies[0]); err != nil {
+	s := &save{bgsave: b, at: moment{created: time.Now().UTC()}}
+	if s.at.info, err = infoReply(replies[0]); err != nil {
 		return nil, err
 	}
 	persistence, err := infoReply(replies[2])
@@ -173,12 +227,12 @@ func (b *bgsave) command(ctx context.Context) (*save, error) {
 	default:
 		return nil, status.WithReason(status.ReasonProtocol, fmt.Errorf("BGSAVE: unexpected reply of type %T", reply))
 	}
-	s.before, s.after = countKeys(s.info), countKeys(keyspace)
-	s.runID = s.info.Get("run_id")
+	s.at.before, s.at.after = countKeys(s.at.info), countKeys(keyspace)
+	s.at.runID = s.at.info.Get("run_id")
 	s.saves = persistence.Get("rdb_saves")
-	s.began = s.created
-	if usec, ok := s.info.Int("server_time_usec"); ok {
-		s.began = time.UnixMicro(usec)
+	s.at.began = s.at.created
+	if usec, ok := s.at.info.Int("server_time_usec"); ok {
+		s.at.began = time.UnixMicro(usec)
 	}
 	return s, nil
 }

@@ -11,7 +11,7 @@ FUZZTIME ?= 1m
 COUNT    ?= 5
 
 # The race detector needs a C compiler; the servers come from Debian.
-SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools zstd:zstd promtool:prometheus
+SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools zstd:zstd promtool:prometheus aws:awscli age:age
 COMPILER := cc:gcc cc:libc6-dev
 
 .DEFAULT_GOAL := help

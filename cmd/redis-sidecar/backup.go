@@ -100,6 +100,7 @@ func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
 		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: "redis-sidecar " + buildVersion().version,
 		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Log: l.log,
+		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}
 }
 
@@ -207,8 +208,9 @@ func backupShowCommand() *command {
 func backupVerifyCommand() *command {
 	return &command{
 		name: "backup verify", args: "SNAPSHOT", summary: "Download a snapshot and check every byte of it against its manifest.",
-		text: "Checks the SHA-256 of the stored object, decompresses it, checks SHA-256 and CRC64 of the RDB, walks it to its end and\n" +
-			"counts its keys. SNAPSHOT is " + snapshotArg + ".",
+		text: "Checks the SHA-256 of the stored object, decrypts and decompresses it, checks SHA-256 and CRC64 of the RDB, walks it to its\n" +
+			"end and counts its keys. Of an encrypted snapshot, without backup.encryption.identity-file, only the stored object is checked.\n" +
+			"SNAPSHOT is " + snapshotArg + ".",
 		exits: exitsNotFound, sections: catalogueSections,
 		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			what, err := oneArgument(l.rest, snapshotArg)
@@ -226,8 +228,12 @@ func backupVerifyCommand() *command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  intact\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
-				seconds(time.Since(start).Seconds()))
+			verdict := "intact"
+			if c.Level(m) == backup.LevelStored {
+				verdict = "stored bytes intact, not decrypted: backup.encryption.identity-file is not set"
+			}
+			_, err = fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  %s\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
+				seconds(time.Since(start).Seconds()), verdict)
 			return err
 		}),
 	}

@@ -91,9 +91,18 @@ func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
 // checks are the rules that need knowledge of other packages.
 func checks() map[string]func(string) error {
 	return map[string]func(string) error{
-		"redis.addr":       func(v string) error { _, err := redis.ParseAddress(v); return err },
-		"backup.schedule":  func(v string) error { _, err := backup.ParseSchedule(v); return hinted(err) },
-		"backup.store":     func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
+		"redis.addr":      func(v string) error { _, err := redis.ParseAddress(v); return err },
+		"backup.schedule": func(v string) error { _, err := backup.ParseSchedule(v); return hinted(err) },
+		"backup.store":    func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
+		"backup.encryption.recipients": func(v string) error {
+			var texts []string
+			for text := range strings.SplitSeq(v, ",") {
+				if text = strings.TrimSpace(text); text != "" {
+					texts = append(texts, text)
+				}
+			}
+			return backup.CheckRecipients(texts)
+		},
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
@@ -283,7 +292,17 @@ func (l *loaded) openCatalogue(ctx context.Context, e *env) (*backup.Catalogue, 
 	if err != nil {
 		return nil, err
 	}
-	return backup.NewCatalogue(st, l.Backup.Instance)
+	c, err := backup.NewCatalogue(st, l.Backup.Instance)
+	if err != nil {
+		return nil, err
+	}
+	if file := l.Backup.Encryption.IdentityFile; file != "" {
+		if w := backup.IdentityFileWarning(file); w != "" {
+			l.log.Warn("a secret is not kept secret", "setting", "backup.encryption.identity-file", "why", w)
+		}
+		c = c.WithIdentityFile(file)
+	}
+	return c, nil
 }
 
 func (e *env) getenv(name string) string {

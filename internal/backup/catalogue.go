@@ -72,6 +72,8 @@ var ErrNotFound = errors.New("no such snapshot")
 type Catalogue struct {
 	store    Store
 	instance string
+
+	identityFile string // to read encrypted snapshots with; "": none
 }
 
 // NewCatalogue returns the catalogue of an instance; see ValidInstance.
@@ -80,6 +82,14 @@ func NewCatalogue(store Store, instance string) (*Catalogue, error) {
 		return nil, err
 	}
 	return &Catalogue{store: store, instance: instance}, nil
+}
+
+// WithIdentityFile returns a catalogue that decrypts with the age identities in a
+// file, which is read whenever an encrypted snapshot is. "" is none.
+func (c *Catalogue) WithIdentityFile(file string) *Catalogue {
+	with := *c
+	with.identityFile = file
+	return &with
 }
 
 // Instance returns the name of the instance.

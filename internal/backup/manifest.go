@@ -33,6 +33,7 @@ const (
 	CompressionZstd = "zstd"
 	CompressionNone = "none"
 	EncryptionNone  = "none"
+	EncryptionAge   = "age" // age-encryption.org/v1, around what was compressed
 )
 
 // ErrNewerFormat is wrapped by the error for a manifest that a newer
@@ -106,12 +107,12 @@ type Database struct {
 
 // Object describes the stored file beside the manifest.
 type Object struct {
-	Name        string   `json:"name"`        // file name in the snapshot's folder
-	Size        int64    `json:"size"`        // bytes as stored
-	SHA256      string   `json:"sha256"`      // hex, of the bytes as stored
-	Compression string   `json:"compression"` // CompressionZstd or CompressionNone
-	Encryption  string   `json:"encryption"`  // EncryptionNone
-	Recipients  []string `json:"recipients,omitempty"`
+	Name        string   `json:"name"`                 // file name in the snapshot's folder
+	Size        int64    `json:"size"`                 // bytes as stored
+	SHA256      string   `json:"sha256"`               // hex, of the bytes as stored
+	Compression string   `json:"compression"`          // CompressionZstd or CompressionNone
+	Encryption  string   `json:"encryption"`           // EncryptionNone or EncryptionAge
+	Recipients  []string `json:"recipients,omitempty"` // public keys it is encrypted for, age1…
 }
 
 // SlotRange is a range of cluster hash slots, both ends included.
@@ -275,6 +276,9 @@ func (o Object) problems() problems {
 	switch o.Encryption {
 	case EncryptionNone:
 		check(len(o.Recipients) == 0, "object.recipients are given, but object.encryption is %q", EncryptionNone)
+	case EncryptionAge:
+		check(len(o.Recipients) > 0, "object.recipients are missing, but object.encryption is %q", EncryptionAge)
+		check(len(o.Recipients) <= maxRecipients, "object.recipients are more than %d", maxRecipients)
 	case "":
 		check(false, "object.encryption is missing")
 	default:
@@ -282,19 +286,24 @@ func (o Object) problems() problems {
 		check(false, "object.encryption %.80q is not known: %w", o.Encryption, ErrNewerFormat)
 	}
 	if known {
-		check(o.Name == objectName(o.Compression), "object.name is %.80q, want %q with object.compression %q", o.Name, objectName(o.Compression), o.Compression)
+		want := objectName(o.Compression, o.Encryption)
+		check(o.Name == want, "object.name is %.80q, want %q with object.compression %q and object.encryption %q", o.Name, want, o.Compression, o.Encryption)
 	} else {
 		check(o.Name != "" && o.Name == path.Base(o.Name) && !slices.Contains([]string{".", "..", manifestName}, o.Name), "object.name %.80q is not a file name", o.Name)
 	}
 	return ps
 }
 
-// objectName is the file name that goes with a compression.
-func objectName(compression string) string {
+// objectName is the file name that goes with a compression and an encryption.
+func objectName(compression, encryption string) string {
+	name := "dump.rdb"
 	if compression == CompressionZstd {
-		return "dump.rdb.zst"
+		name += ".zst"
 	}
-	return "dump.rdb"
+	if encryption == EncryptionAge {
+		name += ".age"
+	}
+	return name
 }
 
 // isHex reports whether s is the lower-case hex form of n bytes.

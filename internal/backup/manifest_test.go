@@ -101,7 +101,7 @@ func TestManifestBad(t *testing.T) {
 		{name: "no compression", old: `"compression": "zstd"`, new: `"compression": ""`, want: "object.compression is missing"},
 		{name: "new compression", old: `"compression": "zstd"`, new: `"compression": "brotli"`, want: `object.compression "brotli" is not known: written by a newer redis-sidecar`, newer: true},
 		{name: "no encryption", old: `"encryption": "none"`, new: `"encryption": ""`, want: "object.encryption is missing"},
-		{name: "new encryption", old: `"encryption": "none"`, new: `"encryption": "age"`, want: `object.encryption "age" is not known: written by a newer redis-sidecar`, newer: true},
+		{name: "new encryption", old: `"encryption": "none"`, new: `"encryption": "other"`, want: `object.encryption "other" is not known: written by a newer redis-sidecar`, newer: true},
 		{name: "recipients in plain", old: `"encryption": "none"`, new: `"encryption": "none", "recipients": ["a"]`, want: `object.recipients are given, but object.encryption is "none"`},
 		{name: "name", old: `"name": "dump.rdb.zst"`, new: `"name": "../../other/dump.rdb.zst"`, want: `object.name is "../../other/dump.rdb.zst", want "dump.rdb.zst" with object.compression "zstd"`},
 		{name: "name and compression", old: `"compression": "zstd"`, new: `"compression": "none"`, want: `object.name is "dump.rdb.zst", want "dump.rdb" with object.compression "none"`},

@@ -174,6 +174,9 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 	if err := r.checkReadable(m); err != nil {
 		return RestoreResult{}, err
 	}
+	if _, err := r.cat.checkKey(m); err != nil {
+		return RestoreResult{}, err
+	}
 	r.warn(m)
 	result := RestoreResult{
 		ID: m.ID, CreatedAt: m.CreatedAt, Keys: m.RDB.Keys, Expiring: m.RDB.Expires,

@@ -106,7 +106,7 @@ func (r *restorable) add(t *testing.T, at time.Time, compression string, edit fu
 		Server:        Server{Pod: "redis-0", RunID: "run", Role: "master", Version: "7.0.15"},
 		RDB:           describeRDB(summary),
 		Object: Object{
-			Name: objectName(compression), Compression: compression, Encryption: EncryptionNone,
+			Name: objectName(compression, EncryptionNone), Compression: compression, Encryption: EncryptionNone,
 			Size: int64(len(object)), SHA256: hexSHA256(object),
 		},
 	}

@@ -39,6 +39,9 @@ type SnapshotOptions struct {
 	// where the server says it is: the same path in both containers.
 	DataDir string
 
+	// Encryption says for whom what is stored is encrypted.
+	Encryption Encryption
+
 	// BusyTimeout is how long another save, a rewrite or the sync of a replica
 	// may keep the server from saving. The default is 15 minutes.
 	BusyTimeout time.Duration
@@ -113,11 +116,15 @@ type run struct {
 	began  time.Time
 	report *reporter
 	facts  facts
+	seal   recipients
 }
 
 func (r *run) do(ctx context.Context) (Manifest, error) {
 	r.report.phase(PhaseWait, 0)
 	var err error
+	if r.seal, err = r.opts.Encryption.load(); err != nil {
+		return Manifest{}, err
+	}
 	if r.facts, err = learn(ctx, r.redis, r.opts.DataDir); err != nil {
 		return Manifest{}, err
 	}
@@ -183,8 +190,8 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 
 	r.report.keys(at.after.keys)
 	r.report.phase(PhaseSave, estimate)
-	m.Object.Name = objectName(CompressionZstd)
-	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, timer)
+	m.Object.Name = objectName(CompressionZstd, r.seal.name())
+	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, r.seal, timer)
 	if err != nil {
 		return err
 	}

@@ -10,15 +10,18 @@ import (
 	"io"
 	"time"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
-// upload compresses what is written to it and stores it as one object. Exactly
-// one of commit and abort ends it.
+// upload compresses what is written to it, encrypts that if asked to, and stores
+// it as one object. Exactly one of commit and abort ends it.
 type upload struct {
 	enc    *zstd.Encoder
+	seal   io.WriteCloser // what enc writes to; nil: a sink
+	names  []string       // of the recipients
 	pipe   *io.PipeWriter
 	sum    hash.Hash // of the stored bytes
 	n      int64     // stored bytes
@@ -45,20 +48,9 @@ func (r hintedReader) SizeHint() int64 { return r.hint }
 // startUpload begins to store an object of about estimate bytes before
 // compression. Put runs in a goroutine of its own, which ends with commit or
 // abort.
-func startUpload(ctx context.Context, store Store, key string, estimate int64, timer *stallTimer) (*upload, error) {
+func startUpload(ctx context.Context, store Store, key string, estimate int64, seal recipients, timer *stallTimer) (*upload, error) {
 	r, w := io.Pipe()
-	u := &upload{pipe: w, sum: sha256.New(), timer: timer, stored: make(chan putResult, 1)}
-	// The window and the single thread bound the memory. RDB data gains next to
-	// nothing from more of either, and the server's child needs a core, too.
-	enc, err := zstd.NewWriter(sink{u},
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(1<<20),
-		zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	u.enc = enc
+	u := &upload{pipe: w, names: seal.names, sum: sha256.New(), timer: timer, stored: make(chan putResult, 1)}
 	ctx, u.cancel = context.WithCancel(ctx)
 	go func() {
 		defer u.cancel()
@@ -69,7 +61,35 @@ func startUpload(ctx context.Context, store Store, key string, estimate int64, t
 		}
 		r.CloseWithError(err) // whoever still writes learns it
 	}()
+	if err := u.encode(seal); err != nil {
+		if storeErr := u.abort(err); storeErr != nil {
+			err = storeErr
+		}
+		return nil, err
+	}
 	return u, nil
+}
+
+// encode puts compression and encryption before the store.
+func (u *upload) encode(seal recipients) (err error) {
+	var to io.Writer = sink{u}
+	if len(seal.keys) > 0 {
+		if u.seal, err = age.Encrypt(to, seal.keys...); err != nil { // it writes its header
+			return fmt.Errorf("encrypt: %w", err)
+		}
+		to = u.seal
+	}
+	// The window and the single thread bound the memory. RDB data gains next to
+	// nothing from more of either, and the server's child needs a core, too.
+	u.enc, err = zstd.NewWriter(to,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(1<<20),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return fmt.Errorf("compress: %w", err)
+	}
+	return nil
 }
 
 // sink is where the compressor writes to.
@@ -92,6 +112,9 @@ func (u *upload) Write(p []byte) (int, error) { return u.enc.Write(p) }
 // as can be known, no object.
 func (u *upload) commit() (Object, error) {
 	err := u.enc.Close()
+	if err == nil && u.seal != nil {
+		err = u.seal.Close() // the last chunk, without which the object does not decrypt
+	}
 	u.timer.enterStore()
 	defer u.timer.leaveStore()
 	u.pipe.CloseWithError(err) // nil is io.EOF
@@ -100,16 +123,21 @@ func (u *upload) commit() (Object, error) {
 	case put.err != nil:
 		return Object{}, put.err
 	case err != nil:
-		return Object{}, fmt.Errorf("compress: %w", err)
+		return Object{}, fmt.Errorf("compress and encrypt: %w", err)
 	case put.size != u.n:
 		return Object{}, status.WithReason(status.ReasonVerify, fmt.Errorf("the store took %d bytes of %d", put.size, u.n))
 	}
+	encryption := EncryptionNone
+	if u.seal != nil {
+		encryption = EncryptionAge
+	}
 	return Object{
-		Name:        objectName(CompressionZstd),
+		Name:        objectName(CompressionZstd, encryption),
 		Size:        u.n,
 		SHA256:      hex.EncodeToString(u.sum.Sum(nil)),
 		Compression: CompressionZstd,
-		Encryption:  EncryptionNone,
+		Encryption:  encryption,
+		Recipients:  u.names,
 	}, nil
 }
 

@@ -17,13 +17,32 @@ import (
 // object asks for. What this program writes needs a fraction of it.
 const maxWindow = 8 << 20
 
+// Level is how much of a snapshot was verified.
+type Level string
+
+// The levels that Verify reaches.
+const (
+	LevelStored Level = "stored" // the bytes in the store are those that were put there
+	LevelFull   Level = "full"   // and they hold the RDB that the manifest describes
+)
+
+// Level returns the level that Verify of a snapshot reaches: without an identity,
+// what is encrypted can only be compared as it is stored.
+func (c *Catalogue) Level(m Manifest) Level {
+	if m.Object.Encryption != EncryptionNone && c.identityFile == "" {
+		return LevelStored
+	}
+	return LevelFull
+}
+
 // Verify downloads one snapshot and checks everything its manifest says: size
-// and SHA-256 of the stored bytes, size and SHA-256 of the RDB, the RDB's own
-// structure and checksum, versions and key counts. progress may be nil; it is
-// called from this goroutine, often.
+// and SHA-256 of the stored bytes and, see Level, size and SHA-256 of the RDB,
+// the RDB's own structure and checksum, versions and key counts. progress may be
+// nil; it is called from this goroutine, often.
 //
 // The error carries status.ReasonCorrupt when the snapshot is damaged, the
-// store's reason when it could not be read.
+// store's reason when it could not be read, status.ReasonKey when the identities
+// of the catalogue do not open it.
 func (c *Catalogue) Verify(ctx context.Context, id string, progress func(Progress)) (Manifest, error) {
 	m, err := c.Get(ctx, id)
 	if err != nil {
@@ -34,7 +53,11 @@ func (c *Catalogue) Verify(ctx context.Context, id string, progress func(Progres
 			progress(Progress{Phase: PhaseVerify, Stored: stored, Plain: plain, Total: m.Object.Size, Keys: m.RDB.Keys})
 		}
 	}
-	if err := c.readVerified(ctx, m, io.Discard, seen); err != nil {
+	check := c.readVerified
+	if c.Level(m) == LevelStored {
+		check = c.readStored
+	}
+	if err := check(ctx, m, io.Discard, seen); err != nil {
 		return m, fmt.Errorf("verify: %w", err)
 	}
 	return m, nil
@@ -48,44 +71,78 @@ func (c *Catalogue) Verify(ctx context.Context, id string, progress func(Progres
 // An error of w or of the store is returned with its own reason; for data that
 // is not what the manifest says it carries status.ReasonCorrupt.
 func (c *Catalogue) readVerified(ctx context.Context, m Manifest, w io.Writer, seen func(stored, plain int64)) error {
-	body, size, err := c.Open(ctx, m)
+	ids, err := c.checkKey(m)
+	if err != nil {
+		return err
+	}
+	body, err := c.openWhole(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	if size != m.Object.Size {
-		return damaged(m.ID, fmt.Errorf("the stored object has %d bytes, its manifest says %d", size, m.Object.Size))
-	}
-	return readVerified(ctx, m, body, w, seen)
+	return readVerified(ctx, m, ids, body, w, seen)
 }
 
-func readVerified(ctx context.Context, m Manifest, body io.Reader, w io.Writer, seen func(stored, plain int64)) error {
-	stored := newTap(body, nil, nil)
-	decompressed, closer, err := decompress(m.Object.Compression, stored)
+// openWhole opens the object of a snapshot, which has the size that it should.
+func (c *Catalogue) openWhole(ctx context.Context, m Manifest) (io.ReadCloser, error) {
+	body, size, err := c.Open(ctx, m)
 	if err != nil {
+		return nil, err
+	}
+	if size != m.Object.Size {
+		_ = body.Close()
+		return nil, damaged(m.ID, fmt.Errorf("the stored object has %d bytes, its manifest says %d", size, m.Object.Size))
+	}
+	return body, nil
+}
+
+// readStored writes the stored bytes of a snapshot to w and checks them against
+// the manifest, like readVerified.
+func (c *Catalogue) readStored(ctx context.Context, m Manifest, w io.Writer, seen func(stored, plain int64)) error {
+	body, err := c.openWhole(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	var stored *tap
+	stored = newTap(body, nil, func() { seen(stored.n, 0) })
+	_, err = io.CopyBuffer(struct{ io.Writer }{w}, stored, make([]byte, 64<<10))
+	switch {
+	case ctx.Err() != nil:
+		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
+	case err != nil:
 		return fmt.Errorf("snapshot %s: %w", m.ID, err)
+	}
+	return damaged(m.ID, joined(
+		differs("stored bytes", m.Object.Size, stored.n),
+		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
+	))
+}
+
+func readVerified(ctx context.Context, m Manifest, ids identities, body io.Reader, w io.Writer, seen func(stored, plain int64)) error {
+	stored := newTap(body, nil, nil)
+	decoded, closer, err := decode(m.Object, ids, stored)
+	if stored.err != nil {
+		return fmt.Errorf("snapshot %s: %w", m.ID, stored.err)
+	}
+	if err != nil {
+		return damaged(m.ID, err)
 	}
 	defer closer()
 	var plain *tap
-	plain = newTap(decompressed, w, func() {
+	plain = newTap(decoded, w, func() {
 		if seen != nil {
 			seen(stored.n, plain.n)
 		}
 	})
 
-	summary, err := rdb.Scan(plain)
-	if err == nil {
-		var beyond int64
-		if beyond, err = io.Copy(io.Discard, plain); err == nil && beyond > 0 {
-			err = fmt.Errorf("%d bytes beyond the end of the RDB", beyond)
-		}
-	}
+	summary, err := rdb.Scan(plain) // to the end of plain and so, but for the decoder's own, of stored
 	switch {
 	case ctx.Err() != nil:
 		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
 	case stored.err != nil:
 		return fmt.Errorf("snapshot %s: %w", m.ID, stored.err)
-	case plain.err != nil && !errors.Is(plain.err, errDecompress):
+	case plain.err != nil && !errors.Is(plain.err, errDecode):
 		return plain.err // of w
 	case err != nil:
 		return damaged(m.ID, err)
@@ -160,31 +217,47 @@ func damaged(id string, err error) error {
 		fmt.Errorf("snapshot %s is damaged: %w", id, err))
 }
 
-// errDecompress marks the errors of the decompressor.
-var errDecompress = errors.New("decompress")
+// errDecode marks the errors of what turns stored bytes into plain ones.
+var errDecode = errors.New("decode")
 
-// decompress returns the plain bytes of r. Its errors wrap errDecompress. The
-// returned function releases what it holds.
-func decompress(compression string, r io.Reader) (io.Reader, func(), error) {
-	switch compression {
+// decode returns the plain bytes of what r holds of an object. Its errors and
+// those of the reader wrap errDecode. The returned function releases what it
+// holds.
+func decode(o Object, ids identities, r io.Reader) (io.Reader, func(), error) {
+	switch o.Encryption {
+	case EncryptionNone:
+	case EncryptionAge:
+		var err error
+		if r, err = ids.open(r); err != nil {
+			return nil, nil, fmt.Errorf("%w: decrypt: %w", errDecode, err)
+		}
+		r = decoder{r, "decrypt"}
+	default:
+		return nil, nil, fmt.Errorf("%w: encryption %q is not known", errDecode, o.Encryption)
+	}
+	switch o.Compression {
 	case CompressionNone:
 		return r, func() {}, nil
 	case CompressionZstd:
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errDecompress, err)
+			return nil, nil, fmt.Errorf("%w: decompress: %w", errDecode, err)
 		}
-		return decompressor{d}, d.Close, nil
+		return decoder{d, "decompress"}, d.Close, nil
 	}
-	return nil, nil, fmt.Errorf("%w: %q is not known", errDecompress, compression)
+	return nil, nil, fmt.Errorf("%w: compression %q is not known", errDecode, o.Compression)
 }
 
-type decompressor struct{ d *zstd.Decoder }
+// decoder marks the errors of a reader.
+type decoder struct {
+	r    io.Reader
+	what string
+}
 
-func (d decompressor) Read(p []byte) (int, error) {
-	n, err := d.d.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
-		err = fmt.Errorf("%w: %w", errDecompress, err)
+func (d decoder) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, errDecode) { //nolint:errorlint // an io.Reader returns io.EOF itself
+		err = fmt.Errorf("%w: %s: %w", errDecode, d.what, err)
 	}
 	return n, err
 }

@@ -274,7 +274,7 @@ func (l *loader) parse() {
 			}
 		}
 		shown := g.text
-		if e.value.kind == secretKind {
+		if e.value.kind == secretKind || holdsIdentity(shown) {
 			shown = Secret(g.text).String()
 		} else if e.value.secretive || strings.Contains(shown, "://") {
 			shown = RedactURL(shown)

@@ -39,6 +39,12 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText returns the placeholder, for JSON and others.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// holdsIdentity tells whether somebody has put the secret half of an age key
+// where it does not belong.
+func holdsIdentity(text string) bool {
+	return strings.Contains(strings.ToUpper(text), "AGE-SECRET-KEY-")
+}
+
 // RedactURL replaces the password of a URL, if there is one, and the values of
 // query parameters that are named like a secret. Without a scheme all that
 // stands before a host is taken for a password.

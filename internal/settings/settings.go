@@ -107,6 +107,15 @@ type Backup struct {
 	DataDir  string
 	Jitter   time.Duration
 	KeepLast int
+
+	Encryption BackupEncryption
+}
+
+// BackupEncryption says for whom snapshots are encrypted, and how they are read.
+type BackupEncryption struct {
+	Recipients     []string // public keys of age
+	RecipientsFile string
+	IdentityFile   string // only to read
 }
 
 // Probe has the limits of the verdicts.

@@ -255,6 +255,22 @@ func table() []entry {
 			value: integer(func(s *Settings) *int { return &s.Backup.KeepLast }, 0, 100000),
 			help:  "How many snapshots are kept; older ones are deleted after a new one was verified. 0 keeps all.",
 		},
+		{
+			name: "backup.encryption.recipients",
+			value: words(func(s *Settings) *[]string { return &s.Backup.Encryption.Recipients }).
+				withHint("the public key that age-keygen prints: age1…"),
+			help: "Public keys of age (age1…) that new snapshots are encrypted for; the secret half of any one opens them. Empty: not encrypted, unless backup.encryption.recipients-file says more.",
+		},
+		{
+			name:  "backup.encryption.recipients-file",
+			value: file(func(s *Settings) *string { return &s.Backup.Encryption.RecipientsFile }),
+			help:  "File with such keys, one a line, # begins a comment; both together count. Read again for every snapshot.",
+		},
+		{
+			name:  "backup.encryption.identity-file",
+			value: str(func(s *Settings) *string { return &s.Backup.Encryption.IdentityFile }),
+			help:  "File with secret keys (AGE-SECRET-KEY-1…, as age-keygen writes it), to restore encrypted snapshots and verify all of them. The agent does not need it to back up.",
+		},
 
 		{
 			name: "probe.interval", def: "1s",

@@ -260,8 +260,9 @@ const (
 	ReasonSave      Reason = "save_failed" // BGSAVE failed, was killed or was refused
 	ReasonSaveBusy  Reason = "save_busy"   // another child kept running
 	ReasonVerify    Reason = "verify_failed"
-	ReasonCorrupt   Reason = "corrupt" // damaged, truncated or unknown format
-	ReasonAddress   Reason = "address" // the pod's own address is not known or not valid
+	ReasonCorrupt   Reason = "corrupt"        // damaged, truncated or unknown format
+	ReasonKey       Reason = "encryption_key" // there is no key to encrypt or decrypt with, or the wrong one
+	ReasonAddress   Reason = "address"        // the pod's own address is not known or not valid
 	ReasonRetention Reason = "retention"
 	ReasonCanceled  Reason = "canceled" // stopped by a signal
 	ReasonInternal  Reason = "internal" // a defect of the sidecar, or not classified

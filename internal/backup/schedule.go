@@ -25,9 +25,11 @@ type Schedule struct {
 // "@every 90m" (at least one minute). Cron fields are in UTC, unless the text
 // begins with a zone: "CRON_TZ=Europe/Berlin 15 3 * * *" (or TZ=).
 //
-// In a zone with daylight saving, a time of day that the clock change leaves out
-// is skipped that day: 02:30 does not run when the clock goes from 02:00 to
-// 03:00. UTC has no such days.
+// In a zone with daylight saving, every time of day comes once on the days of the
+// change, too: 02:30 runs at 03:00 when the clock goes from 02:00 to 03:00, and the
+// first of two times when it goes back. Where the hour is *, the hours that pass
+// are meant: nothing is made up, and an hour that comes twice has its runs twice.
+// UTC has no such days.
 //
 // Zones need the time zone database: a program for an image without one imports
 // time/tzdata.
@@ -134,11 +136,86 @@ func (s Schedule) Next(after time.Time) time.Time {
 	if s.expr == "" {
 		return time.Time{}
 	}
-	next, err := gronx.NextTickAfter(s.expr, after.In(s.zone), false)
-	if err != nil {
+	return s.next(after)
+}
+
+// maxOffsetChanges bounds how many changes of the clock are passed to find the
+// next time: the years between two leap days have 16.
+const maxOffsetChanges = 64
+
+// next finds the next time by the clock on the wall. gronx knows fields and no
+// zones: it is asked about stretches of time in which the offset of the zone does
+// not change, in which that clock runs as one in UTC does.
+func (s Schedule) next(after time.Time) time.Time {
+	for range maxOffsetChanges {
+		begin, end := after.In(s.zone).ZoneBounds()
+		offset := offsetAt(s.zone, after)
+		wall := after.UTC().Add(offset)
+		if !begin.IsZero() && !s.everyHour() {
+			// Clock times that came before the clock was put back are over.
+			if seen := begin.UTC().Add(offsetAt(s.zone, begin.Add(-1))).Add(-time.Second); seen.After(wall) {
+				wall = seen
+			}
+		}
+		tick, err := gronx.NextTickAfter(s.expr, wall, false)
+		if err != nil {
+			return time.Time{}
+		}
+		if next := tick.Add(-offset); end.IsZero() || next.Before(end) {
+			return next
+		}
+		// What the clock passed over when it was put forward happens right after, and
+		// so does what is due at that very time.
+		lost := offsetAt(s.zone, end) - offset
+		if due := end.UTC().Add(offset); lost >= 0 && !s.everyHour() && !tick.After(due.Add(lost)) || s.dueAt(end) {
+			return end.UTC()
+		}
+		after = end
+	}
+	return time.Time{}
+}
+
+// dueAt tells whether the clock on the wall shows a time of the schedule, for the
+// first time.
+func (s Schedule) dueAt(at time.Time) bool {
+	offset := offsetAt(s.zone, at)
+	if offset < offsetAt(s.zone, at.Add(-1)) && !s.everyHour() {
+		return false // put back: the time was shown before
+	}
+	wall := at.UTC().Add(offset)
+	tick, err := gronx.NextTickAfter(s.expr, wall.Add(-time.Second), false)
+	return err == nil && tick.Equal(wall)
+}
+
+// everyHour tells whether the hour is left open.
+func (s Schedule) everyHour() bool {
+	hour := strings.Fields(s.expr)[1]
+	return hour == "*" || hour == "?" || hour == "*/1"
+}
+
+// offsetAt is how far the clock in a zone is ahead of UTC.
+func offsetAt(zone *time.Location, at time.Time) time.Duration {
+	_, seconds := at.In(zone).Zone()
+	return time.Duration(seconds) * time.Second
+}
+
+// Last returns the latest time that is not after now, in UTC; the zero time when
+// there was none in the last four years, and for @every, which counts from a
+// snapshot.
+func (s Schedule) Last(now time.Time) (last time.Time) {
+	if s.expr == "" {
 		return time.Time{}
 	}
-	return next.UTC()
+	const day = 24 * time.Hour
+	for _, back := range [...]time.Duration{time.Hour, day, 32 * day, 367 * day, 4*366*day + day} {
+		for at := s.next(now.Add(-back)); !at.IsZero() && !at.After(now); at = s.next(at) {
+			last = at
+		}
+		if !last.IsZero() {
+			break
+		}
+	}
+	return last
 }
 
 // Interval returns the duration of an @every schedule, otherwise 0.

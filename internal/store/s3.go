@@ -28,7 +28,9 @@ type S3 struct {
 	creds     *credentials.Credentials
 	transport *http.Transport
 
-	conditions conditions
+	conditions   conditions
+	rangeSize    int64
+	rangeBuffers int
 
 	call  patience // a request that moves little and can be repeated soon by the caller
 	begin patience // the first request of a Put
@@ -92,9 +94,13 @@ func newS3(u URL, opts Options) (*S3, error) {
 		core:      minio.Core{Client: client},
 		creds:     creds,
 		transport: transport,
-		call:      patience{attempts: 3, within: min(opts.Patience, 30*time.Second)},
-		begin:     patience{within: min(opts.Patience, 10*time.Second)},
-		carry:     patience{within: opts.Patience},
+
+		rangeSize:    rangeSize,
+		rangeBuffers: rangeBuffers,
+
+		call:  patience{attempts: 3, within: min(opts.Patience, 30*time.Second)},
+		begin: patience{within: min(opts.Patience, 10*time.Second)},
+		carry: patience{within: opts.Patience},
 	}, nil
 }
 
@@ -135,8 +141,8 @@ func newTransport(u URL, stall time.Duration) (*http.Transport, error) {
 		},
 		TLSClientConfig:     config,
 		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConns:        4,
-		MaxIdleConnsPerHost: 4,
+		MaxIdleConns:        rangeBuffers,
+		MaxIdleConnsPerHost: rangeBuffers,
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true, // the bytes of an object are its own
 	}, nil

@@ -52,6 +52,7 @@ type Options struct {
 // broken connection dials again, once; nothing is retried after it was sent. Its
 // methods may be called from any goroutine; concurrent calls wait for each other.
 type Client struct {
+	opts   Options // with their defaults
 	db     *goredis.Client
 	rename map[string]string
 
@@ -73,7 +74,8 @@ func New(o Options) *Client {
 	if network == "" {
 		network = "tcp"
 	}
-	c := &Client{rename: o.Rename}
+	o.Network = network
+	c := &Client{opts: o, rename: o.Rename}
 	opt := &goredis.Options{
 		Network: network,
 		Addr:    o.Addr,

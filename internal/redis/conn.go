@@ -55,7 +55,7 @@ func dial(ctx context.Context, o Options, network, addr string, until time.Time)
 		}
 		c = t
 	}
-	watched := &conn{Conn: c, limit: o.ReplyLimit, guard: guard{limit: o.ReplyLimit}}
+	watched := &conn{Conn: c, limit: o.ReplyLimit, guard: guard{limit: o.ReplyLimit}, unlimited: o.ReplyLimit < 0}
 	if raw, ok := c.(syscall.Conn); ok {
 		watched.lookable, watched.host = network == "tcp", host
 		return plain{watched, raw}, nil
@@ -90,6 +90,8 @@ type conn struct {
 	got   int64 // bytes since the last write
 	begun bool  // something was read
 	guard guard
+	// unlimited switches both limits off: its user bounds what it reads.
+	unlimited bool
 
 	lookable bool      // TCP without TLS: see ended
 	host     string    // of the server, as the caller knows it
@@ -157,11 +159,13 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, errTLSServer
 		}
 	}
-	if c.got += int64(n); c.got > c.limit {
-		return 0, errReplyLimit
-	}
-	if err := c.guard.check(p[:n]); err != nil {
-		return 0, err
+	if !c.unlimited {
+		if c.got += int64(n); c.got > c.limit {
+			return 0, errReplyLimit
+		}
+		if err := c.guard.check(p[:n]); err != nil {
+			return 0, err
+		}
 	}
 	if err != nil && !c.begun {
 		return n, c.ended(err)

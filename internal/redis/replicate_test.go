@@ -52,8 +52,8 @@ func TestReplicate(t *testing.T) {
 			r.Do(t, "ACL", "SETUSER", "copy", "on", ">hush", "+psync", "+replconf")
 			o.Credentials = credentials("copy", "hush")
 		}},
-		{"a renamed command", []string{"--rename-command", "REPLCONF", "copy"}, func(_ *testenv.Redis, o *redis.Options) {
-			o.Rename = map[string]string{"REPLCONF": "copy"}
+		{"a renamed command", []string{"--rename-command", "REPLCONF", "repl-conf"}, func(_ *testenv.Redis, o *redis.Options) {
+			o.Rename = map[string]string{"REPLCONF": "repl-conf"}
 		}},
 		{"a unix socket", []string{"--unixsocket", socket}, func(_ *testenv.Redis, o *redis.Options) { o.Network, o.Addr = "unix", socket }},
 		{"TLS", []string{"--tls-port", "0", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"}, func(r *testenv.Redis, o *redis.Options) {
@@ -136,8 +136,8 @@ func TestReplicateRefused(t *testing.T) {
 		})
 	}
 	// A PSYNC of another name does what SYNC does.
-	renamed := testenv.StartRedis(t, "--rename-command", "PSYNC", "copy", "--repl-diskless-sync-delay", "0")
-	_, _, _, err := replicate(t, newClient(t, redis.Options{Addr: renamed.Addr, Rename: map[string]string{"PSYNC": "copy"}}))
+	renamed := testenv.StartRedis(t, "--rename-command", "PSYNC", "p-sync", "--repl-diskless-sync-delay", "0")
+	_, _, _, err := replicate(t, newClient(t, redis.Options{Addr: renamed.Addr, Rename: map[string]string{"PSYNC": "p-sync"}}))
 	if status.ReasonOf(err) != status.ReasonUnknownCmd {
 		t.Errorf("renamed: %s: %v", status.ReasonOf(err), err)
 	}

@@ -94,8 +94,13 @@ type RDB struct {
 	Keys      uint64     `json:"keys"`    // in all databases
 	Expires   uint64     `json:"expires"` // of them, with a time to live
 	Databases []Database `json:"databases,omitempty"`
-	Functions int        `json:"functions"` // function libraries
-	Modules   []string   `json:"modules,omitempty"`
+
+	// Expiry says how many of the keys in Expires expire when: in each span
+	// before Until, and not before the Until of the span before it. At most 64.
+	Expiry []Expiry `json:"expiry,omitempty"`
+
+	Functions int      `json:"functions"` // function libraries
+	Modules   []string `json:"modules,omitempty"`
 }
 
 // Database counts the keys of one non-empty database.
@@ -103,6 +108,31 @@ type Database struct {
 	Index   int    `json:"index"`
 	Keys    uint64 `json:"keys"`
 	Expires uint64 `json:"expires"`
+}
+
+// Expiry is one span of time and the keys that expire in it.
+type Expiry struct {
+	Until time.Time `json:"until"` // UTC, whole seconds
+	Keys  uint64    `json:"keys"`
+}
+
+// ExpiredBy tells how many keys of the snapshot will have expired at t: at least
+// and at most. A server that loads it as a master drops them. It is exact to a
+// few keys in a hundred where rdb.expiry is there; else, all is possible.
+func (m Manifest) ExpiredBy(t time.Time) (least, most uint64) {
+	if len(m.RDB.Expiry) == 0 {
+		return 0, m.RDB.Expires
+	}
+	begun := true // the first span has no beginning
+	for _, e := range m.RDB.Expiry {
+		if begun {
+			most += e.Keys
+		}
+		if begun = !t.Before(e.Until); begun {
+			least += e.Keys
+		}
+	}
+	return least, most
 }
 
 // Object describes the stored file beside the manifest.
@@ -256,6 +286,24 @@ func (r RDB) problems() problems {
 	check(keys == r.Keys, "rdb.keys is %d, but rdb.databases add up to %d", r.Keys, keys)
 	check(expires == r.Expires, "rdb.expires is %d, but rdb.databases add up to %d", r.Expires, expires)
 	check(r.Walked || len(r.Databases) == 0, "rdb.databases are given, but rdb.walked is false")
+	if len(r.Expiry) > 0 {
+		ps = append(ps, r.expiryProblems()...)
+	}
+	return ps
+}
+
+func (r RDB) expiryProblems() problems {
+	const most = 64
+	var ps problems
+	check := ps.unless
+	check(len(r.Expiry) <= most, "rdb.expiry has %d spans, more than %d", len(r.Expiry), most)
+	var keys uint64
+	for i, e := range r.Expiry {
+		check(e.Until.Year() >= 0 && e.Until.Year() <= 9999, "rdb.expiry: a time is out of range")
+		check(i == 0 || e.Until.After(r.Expiry[i-1].Until), "rdb.expiry is not in order at number %d", i)
+		keys += e.Keys
+	}
+	check(keys == r.Expires, "rdb.expires is %d, but rdb.expiry adds up to %d", r.Expires, keys)
 	return ps
 }
 

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func goldenManifest(tb testing.TB) []byte {
@@ -92,6 +95,8 @@ func TestManifestBad(t *testing.T) {
     "databases"`, new: `"expires": 16,
     "databases"`, want: "rdb.expires is 16, but rdb.databases add up to 17"},
 		{name: "database twice", old: `"index": 9`, new: `"index": 0`, want: "rdb.databases: index 0 is not valid or not in order"},
+		{name: "expiry adds up to less", old: `"functions": 1`, new: `"expiry": [{"until": "2027-01-01T00:00:00Z", "keys": 16}], "functions": 1`, want: "rdb.expires is 17, but rdb.expiry adds up to 16"},
+		{name: "expiry out of order", old: `"functions": 1`, new: `"expiry": [{"until": "2027-01-01T00:00:00Z", "keys": 17}, {"until": "2026-01-01T00:00:00Z", "keys": 0}], "functions": 1`, want: "rdb.expiry is not in order at number 1"},
 		{name: "more expire than are there", old: `"keys": 3,
         "expires": 0`, new: `"keys": 3,
         "expires": 4`, want: "rdb.databases: 4 expiring keys of 3 in database 9"},
@@ -102,6 +107,7 @@ func TestManifestBad(t *testing.T) {
 		{name: "new compression", old: `"compression": "zstd"`, new: `"compression": "brotli"`, want: `object.compression "brotli" is not known: written by a newer redis-sidecar`, newer: true},
 		{name: "no encryption", old: `"encryption": "none"`, new: `"encryption": ""`, want: "object.encryption is missing"},
 		{name: "new encryption", old: `"encryption": "none"`, new: `"encryption": "other"`, want: `object.encryption "other" is not known: written by a newer redis-sidecar`, newer: true},
+		{name: "no recipients", old: `"encryption": "none"`, new: `"encryption": "age"`, want: `object.recipients are missing, but object.encryption is "age"`},
 		{name: "recipients in plain", old: `"encryption": "none"`, new: `"encryption": "none", "recipients": ["a"]`, want: `object.recipients are given, but object.encryption is "none"`},
 		{name: "name", old: `"name": "dump.rdb.zst"`, new: `"name": "../../other/dump.rdb.zst"`, want: `object.name is "../../other/dump.rdb.zst", want "dump.rdb.zst" with object.compression "zstd"`},
 		{name: "name and compression", old: `"compression": "zstd"`, new: `"compression": "none"`, want: `object.name is "dump.rdb.zst", want "dump.rdb" with object.compression "none"`},
@@ -186,4 +192,34 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("changed by writing and reading (-first +second):\n%s", diff)
 		}
 	})
+}
+
+// What a manifest says of expiry is what the server will do.
+func TestExpiredBy(t *testing.T) {
+	r := testenv.StartRedis(t)
+	for i, seconds := range []string{"100", "100", "1000", "5000", "5000", "5000", "86400"} {
+		r.Do(t, "SET", "key"+strconv.Itoa(i), "v", "EX", seconds)
+	}
+	r.Do(t, "SET", "stays", "v")
+	r.Do(t, "RPUSH", "soon", "v")
+	r.Do(t, "PEXPIRE", "soon", "50500")
+	s, _ := dirStore(t)
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s))
+	if m.RDB.Keys != 9 || m.RDB.Expires != 8 {
+		t.Fatalf("%+v", m.RDB)
+	}
+	for seconds, want := range map[int]uint64{-3: 0, 40: 0, 60: 1, 90: 1, 110: 3, 1100: 4, 4800: 4, 5200: 7, 80000: 7, 90000: 8, 1e9: 8} {
+		least, most := m.ExpiredBy(m.CreatedAt.Add(time.Duration(seconds) * time.Second))
+		if least != want || most != want {
+			t.Errorf("after %d s: %d to %d, want %d; %+v", seconds, least, most, want, m.RDB.Expiry)
+		}
+	}
+	// Within the time of a heavy one, nobody knows.
+	if least, most := m.ExpiredBy(m.CreatedAt.Add(5000 * time.Second)); least > 4 || most < 7 {
+		t.Errorf("%d to %d", least, most)
+	}
+	m.RDB.Expiry = nil // an older manifest
+	if least, most := m.ExpiredBy(m.CreatedAt); least != 0 || most != 8 {
+		t.Errorf("%d to %d", least, most)
+	}
 }

@@ -198,6 +198,9 @@ func describeRDB(s rdb.Summary) RDB {
 		r.Keys += db.Keys
 		r.Expires += db.Expires
 	}
+	for _, e := range s.Expiry {
+		r.Expiry = append(r.Expiry, Expiry(e))
+	}
 	return r
 }
 

@@ -54,6 +54,8 @@ func check(t *testing.T, data []byte) {
 		t.Errorf("computed %016x: %+v", got.CRC64, got)
 	case got.Checksum != 0 && got.Checksum != got.CRC64:
 		t.Errorf("a wrong checksum passed: %+v", got)
+	case len(got.Expiry) > 64 || len(got.Expiry) > 0 && inSpans(got) != expires(got):
+		t.Errorf("keys by time: %+v", got)
 	case got.Keys() > uint64(len(data)):
 		t.Errorf("more keys than bytes: %+v", got)
 	}

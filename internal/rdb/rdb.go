@@ -51,6 +51,7 @@ type Summary struct {
 	Aux map[string]string
 
 	Databases []Database // sorted by index; those the file mentions
+	Expiry    []Expiry   // when keys expire, by time; at most 64 spans. Empty without a field ctime
 	Functions int        // function libraries
 	Modules   []string   // types of module data, 9 letters each, such as "ReJSON-RL"; sorted, at most 64
 
@@ -116,6 +117,9 @@ func Scan(r io.Reader) (Summary, error) {
 		err = status.WithHint(status.ReasonCorrupt, w.hint, damage)
 	}
 	w.sum.Databases = w.sortedDatabases()
+	if w.expiry != nil {
+		w.sum.Expiry = w.expiry.spans()
+	}
 	slices.Sort(w.sum.Modules)
 	w.sum.Bytes = w.end()
 	return w.sum, err
@@ -208,7 +212,7 @@ func (w *walker) checksumOnly(why *Error) error {
 
 // forget drops the counts of a walk that was not finished.
 func (w *walker) forget() {
-	w.databases, w.db, w.templates = nil, nil, nil
+	w.databases, w.db, w.templates, w.expiry = nil, nil, nil, nil
 	w.sum.Functions, w.sum.Modules = 0, nil
 }
 

@@ -100,12 +100,29 @@ func TestFilesOfRealServers(t *testing.T) {
 					t.Errorf("auxiliary field %s is %q, want %q; all: %v", name, text, value, got.Aux)
 				}
 			}
-			got.Aux, got.CRC64, got.Checksum = nil, 0, 0
+			if want := expires(got); got.Aux["ctime"] != "" && inSpans(got) != want {
+				t.Errorf("%d keys expire, by time %d", want, inSpans(got))
+			}
+			got.Aux, got.CRC64, got.Checksum, got.Expiry = nil, 0, 0, nil
 			if diff := cmp.Diff(got, s.want); diff != "" {
 				t.Errorf("-got +want:\n%s", diff)
 			}
 		})
 	}
+}
+
+func expires(s rdb.Summary) (n uint64) {
+	for _, db := range s.Databases {
+		n += db.Expires
+	}
+	return n
+}
+
+func inSpans(s rdb.Summary) (n uint64) {
+	for _, e := range s.Expiry {
+		n += e.Keys
+	}
+	return n
 }
 
 // Whatever is cut off, and whatever byte changes, must be noticed.

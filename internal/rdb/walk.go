@@ -45,6 +45,8 @@ type walker struct {
 	databases map[int]*Database
 	db        *Database         // the selected one
 	templates map[uint64]uint64 // fields of each hash template
+	expires   int64             // of the key that comes, Unix seconds
+	expiry    *expiry           // nil until there is a key that expires
 }
 
 func newWalker(r io.Reader) *walker {
@@ -120,9 +122,17 @@ func (w *walker) attribute(op byte) error {
 	w.part = "an attribute of a key"
 	switch op {
 	case opExpireSec:
-		return w.skip(4)
+		p, err := w.bytes(4)
+		if err == nil {
+			w.expires = littleEndian(p)
+		}
+		return err
 	case opExpireMs:
-		return w.skip(8)
+		p, err := w.bytes(8)
+		if err == nil {
+			w.expires = int64(binary.LittleEndian.Uint64(p)) / 1000
+		}
+		return err
 	case opFreq:
 		return w.skip(1)
 	default: // opIdle
@@ -147,8 +157,23 @@ func (w *walker) key(v value, expires bool) error {
 	w.db.Keys++
 	if expires {
 		w.db.Expires++
+		w.countExpiry()
 	}
 	return nil
+}
+
+// countExpiry counts the key that was read by when it expires.
+func (w *walker) countExpiry() {
+	if w.expiry == nil {
+		// Any honest clock is in between, and the end of the last span is a year of
+		// four digits.
+		ctime, err := strconv.ParseInt(w.sum.Aux["ctime"], 10, 64)
+		if err != nil || ctime < 0 || ctime >= 1<<36 {
+			return
+		}
+		w.expiry = &expiry{ctime: ctime}
+	}
+	w.expiry.add(w.expires)
 }
 
 // record reads a record that has nothing to do with a single key.

@@ -103,24 +103,6 @@ func (f facts) hintDir() string {
 
 const hintUser = "run the sidecar as the user that redis-server runs as (runAsUser): its files are often readable by itself only"
 
-// checkRole decides by its INFO whether a server is the one to take snapshots of.
-func checkRole(in info.Info, want Role) error {
-	role := in.Get("role")
-	switch {
-	case want == RoleMaster && role != "master":
-		return fmt.Errorf("%w: it is a replica, snapshots are taken of the master", ErrStandby)
-	case want == RoleReplica && role != "slave":
-		return fmt.Errorf("%w: it is a master, snapshots are taken of replicas", ErrStandby)
-	}
-	// A replica without its master may have old data, part of it or none. Such a
-	// snapshot would become the latest.
-	if role == "slave" && in.Get("master_link_status") != "up" {
-		return status.WithHint(status.ReasonMasterDown, "mend the replication first, or take snapshots of the master: backup.role",
-			errors.New("this replica is not connected to its master: its data may be old or incomplete"))
-	}
-	return nil
-}
-
 // lastDump returns the size of the server's dump in bytes, 0 when there is none.
 func (f facts) lastDump() int64 {
 	st, err := os.Stat(filepath.Join(f.dir, f.dbfilename))

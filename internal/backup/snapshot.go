@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
@@ -13,27 +14,16 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
-// Role says of which server snapshots are taken.
-type Role string
-
-// The roles. A Snapshotter beside a server of another role takes none and
-// returns ErrStandby.
-const (
-	RoleAny     Role = "any"
-	RoleMaster  Role = "master"
-	RoleReplica Role = "replica"
-)
-
-// ErrStandby is wrapped by the error for a server that has not the wanted role:
-// nothing is wrong, another pod takes the snapshots.
-var ErrStandby = errors.New("no snapshot is taken of this server")
-
 // SnapshotOptions say of what snapshots are taken and how.
 type SnapshotOptions struct {
 	Instance string // see ValidInstance
 	Pod      string // for the id and the manifest
 	Tool     string // program and version, for the manifest
 	Role     Role   // "" is RoleAny
+
+	// MaxLag is how long a replica may have heard nothing from its master. The
+	// default is 30 seconds.
+	MaxLag time.Duration
 
 	// DataDir is where the server's data directory is mounted here. "" means
 	// where the server says it is: the same path in both containers.
@@ -67,12 +57,14 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	if err != nil {
 		return nil, err
 	}
-	switch opts.Role {
-	case "":
+	if opts.Role == "" {
 		opts.Role = RoleAny
-	case RoleAny, RoleMaster, RoleReplica:
-	default:
-		return nil, fmt.Errorf("role %q is none of %s, %s, %s", opts.Role, RoleAny, RoleMaster, RoleReplica)
+	}
+	if !slices.Contains(Roles(), opts.Role) {
+		return nil, fmt.Errorf("role %q is none of %v", opts.Role, Roles())
+	}
+	if opts.MaxLag == 0 {
+		opts.MaxLag = defaultMaxLag
 	}
 	if opts.BusyTimeout == 0 {
 		opts.BusyTimeout = 15 * time.Minute
@@ -174,7 +166,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 // admit makes sure that in, the server's INFO, is that of a server to take
 // snapshots of, and returns its place in a cluster.
 func (r *run) admit(ctx context.Context, in info.Info) (clusterPlace, error) {
-	if err := checkRole(in, r.opts.Role); err != nil {
+	if err := checkRole(in, r.opts.Role, r.opts.MaxLag); err != nil {
 		return clusterPlace{}, err
 	}
 	return learnCluster(ctx, r.redis, in)

@@ -411,7 +411,7 @@ func TestNewSnapshotterBadOptions(t *testing.T) {
 	}{
 		{SnapshotOptions{}, "instance is empty"},
 		{SnapshotOptions{Instance: "a/../b"}, `instance "a/../b": segment ".." is not allowed`},
-		{SnapshotOptions{Instance: "a", Role: "slave"}, `role "slave" is none of any, master, replica`},
+		{SnapshotOptions{Instance: "a", Role: "slave"}, `role "slave" is none of [prefer-replica master replica any]`},
 	} {
 		if _, err := NewSnapshotter(tt.opts, nil, nil); err == nil || err.Error() != tt.want {
 			t.Errorf("%+v: %v, want %s", tt.opts, err, tt.want)

@@ -104,3 +104,17 @@ func (s *hookedStore) Delete(ctx context.Context, key string) error {
 	}
 	return s.Store.Delete(ctx, key)
 }
+
+func (s *hookedStore) GetVersioned(ctx context.Context, key string) ([]byte, string, error) {
+	if err := s.hook("get-versioned", key); err != nil {
+		return nil, "", err
+	}
+	return s.Store.GetVersioned(ctx, key)
+}
+
+func (s *hookedStore) PutIf(ctx context.Context, key string, data []byte, version string) (string, error) {
+	if err := s.hook("put-if", key); err != nil {
+		return "", err
+	}
+	return s.Store.PutIf(ctx, key, data, version)
+}

@@ -264,6 +264,7 @@ const (
 	ReasonKey       Reason = "encryption_key" // there is no key to encrypt or decrypt with, or the wrong one
 	ReasonAddress   Reason = "address"        // the pod's own address is not known or not valid
 	ReasonRetention Reason = "retention"
+	ReasonLease     Reason = "lease"    // another process takes the snapshot, or took over; or two may at once
 	ReasonCanceled  Reason = "canceled" // stopped by a signal
 	ReasonInternal  Reason = "internal" // a defect of the sidecar, or not classified
 )

@@ -90,7 +90,7 @@ func backupNowCommand() *command {
 				return snapshotError(err)
 			}
 			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
-			return prune(ctx, e, l, snap.Catalogue(), false)
+			return prune(ctx, e, l, snap.Catalogue(), false, false)
 		},
 	}
 }
@@ -271,45 +271,6 @@ func exists(ctx context.Context, c *backup.Catalogue, id string) error {
 		return err
 	}
 	return nil
-}
-
-func backupPruneCommand() *command {
-	var dry bool
-	return &command{
-		name: "backup prune", summary: "Delete the snapshots beyond backup.retention.keep-last.",
-		flags:    "  --dry-run\n        Only say what would be deleted.\n",
-		exits:    exitsCommon,
-		sections: catalogueSections,
-		run: catalogueRun(func(fs *flag.FlagSet) { fs.BoolVar(&dry, "dry-run", false, "") },
-			func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
-				if err := noArguments(l.rest); err != nil {
-					return err
-				}
-				return prune(ctx, e, l, c, dry)
-			}),
-	}
-}
-
-// prune applies the retention and says what went.
-func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry bool) error {
-	gone, err := c.Prune(ctx, l.Backup.KeepLast, dry)
-	verb := "deleted"
-	if dry {
-		verb = "would delete"
-	}
-	for _, id := range gone.Deleted {
-		fmt.Fprintf(e.stdout, "%s %s\n", verb, id)
-	}
-	if n := len(gone.Orphans); n > 0 {
-		fmt.Fprintf(e.stdout, "%s what %s left behind\n", verb, plural(n, "abandoned upload"))
-	}
-	if n := len(gone.Ahead); n > 0 {
-		fmt.Fprintf(e.stdout, "kept %s dated in the future, the first is %s: a clock was wrong, and restore takes it for the latest\n", plural(n, "snapshot"), gone.Ahead[0])
-	}
-	if gone.Spared != "" {
-		fmt.Fprintf(e.stdout, "kept %s: no newer snapshot holds keys\n", gone.Spared)
-	}
-	return err
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -211,7 +211,7 @@ func (a *agent) addBackup(e *env) error {
 		return err
 	}
 	j, err := backup.New(backup.Options{
-		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, KeepLast: a.l.Backup.KeepLast, Drain: a.l.Pod.DrainTimeout,
+		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Drain: a.l.Pod.DrainTimeout,
 	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {
 		return err

@@ -67,13 +67,15 @@ var ErrNoSnapshots = errors.New("no snapshot yet")
 // or a time before the first snapshot.
 var ErrNotFound = errors.New("no such snapshot")
 
-// Catalogue is the set of snapshots of one instance in a store. It holds no
-// state: what the store says, at each call, is the truth.
+// Catalogue is the set of snapshots of one instance in a store. What the store
+// says, at each call, is the truth; all that it remembers is what it has read of
+// manifests, which never change. Its methods may be called from any goroutine.
 type Catalogue struct {
 	store    Store
 	instance string
 
 	identityFile string // to read encrypted snapshots with; "": none
+	memory       *memory
 }
 
 // NewCatalogue returns the catalogue of an instance; see ValidInstance.
@@ -81,7 +83,7 @@ func NewCatalogue(store Store, instance string) (*Catalogue, error) {
 	if err := ValidInstance(instance); err != nil {
 		return nil, err
 	}
-	return &Catalogue{store: store, instance: instance}, nil
+	return &Catalogue{store: store, instance: instance, memory: &memory{known: map[string]remembered{}}}, nil
 }
 
 // WithIdentityFile returns a catalogue that decrypts with the age identities in a
@@ -105,6 +107,10 @@ type Entry struct {
 	Time     time.Time // from the id, UTC, whole seconds
 	Manifest Manifest
 	Err      error
+
+	// Verified is the record of the last verification, if there is one and List
+	// was asked.
+	Verified *Verification
 }
 
 // prefix ends in a slash, so that instance "a" does not see instance "ab".
@@ -119,14 +125,34 @@ func (c *Catalogue) ObjectKey(m Manifest) string { return c.prefix() + m.ID + "/
 // not read the manifests. Folders without a manifest are no snapshots, and
 // names that are no ids are left out.
 func (c *Catalogue) IDs(ctx context.Context) ([]string, error) {
-	ids, _, err := c.scan(ctx)
-	return ids, err
+	folders, _, err := c.scan(ctx)
+	return idsOf(folders), err
 }
 
-// scan lists everything once: the ids of snapshots, newest first, and the
-// folders without a manifest.
-func (c *Catalogue) scan(ctx context.Context) (ids []string, rest []Orphan, err error) {
-	folders := map[string]*Orphan{}
+func idsOf(folders []folder) []string {
+	var ids []string
+	for _, f := range folders {
+		ids = append(ids, f.id)
+	}
+	return ids
+}
+
+// folder is a snapshot as a listing shows it.
+type folder struct {
+	id     string
+	record stamp // of the record of its verification; zero when there is none
+}
+
+// scan lists everything once: the snapshots, newest first, and the folders
+// without a manifest.
+func (c *Catalogue) scan(ctx context.Context) (snapshots []folder, rest []Orphan, err error) {
+	type seen struct {
+		Orphan
+
+		complete bool
+		record   stamp
+	}
+	folders := map[string]*seen{}
 	err = c.store.List(ctx, c.prefix(), func(key string, size int64, modified time.Time) error {
 		id, name, ok := c.split(key)
 		if !ok {
@@ -134,14 +160,19 @@ func (c *Catalogue) scan(ctx context.Context) (ids []string, rest []Orphan, err 
 		}
 		f := folders[id]
 		if f == nil {
-			f = &Orphan{ID: id}
+			f = &seen{Orphan: Orphan{ID: id}}
 			folders[id] = f
 		}
 		f.Size += size
 		if modified.After(f.Modified) {
 			f.Modified = modified
 		}
-		f.complete = f.complete || name == manifestName
+		switch name {
+		case manifestName:
+			f.complete = true
+		case verifiedName:
+			f.record = stamp{size, modified}
+		}
 		return nil
 	})
 	if err != nil {
@@ -149,14 +180,24 @@ func (c *Catalogue) scan(ctx context.Context) (ids []string, rest []Orphan, err 
 	}
 	for id, f := range folders {
 		if f.complete {
-			ids = append(ids, id)
+			snapshots = append(snapshots, folder{id, f.record})
 		} else {
-			rest = append(rest, *f)
+			rest = append(rest, f.Orphan)
 		}
 	}
-	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
+	slices.SortFunc(snapshots, func(a, b folder) int { return cmp.Compare(b.id, a.id) })
 	slices.SortFunc(rest, func(a, b Orphan) int { return cmp.Compare(a.ID, b.ID) })
-	return ids, rest, nil
+	return snapshots, rest, nil
+}
+
+// eachOf calls fn for 0 … n-1, a few at a time, and returns its first error.
+func eachOf(ctx context.Context, n int, fn func(ctx context.Context, i int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(manifestFetches)
+	for i := range n {
+		g.Go(func() error { return fn(ctx, i) })
+	}
+	return g.Wait()
 }
 
 // reachable asks the store for as little as shows that it is there and that its
@@ -183,32 +224,41 @@ func (c *Catalogue) split(key string) (id, name string, ok bool) {
 	return id, name, true
 }
 
-// List returns the newest snapshots, newest first; a limit of 0 means all. A
-// damaged manifest is an entry with Err set; a store that fails is an error. It
-// costs one listing and one small read per entry.
+// List returns the newest snapshots, newest first, with the records of their
+// verification; a limit of 0 means all. A damaged manifest is an entry with Err
+// set; a store that fails is an error. It costs one listing, and one or two small
+// reads per entry.
 func (c *Catalogue) List(ctx context.Context, limit int) ([]Entry, error) {
-	ids, err := c.IDs(ctx)
+	folders, _, err := c.scan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if limit > 0 && len(ids) > limit {
-		ids = ids[:limit]
+	if limit > 0 && len(folders) > limit {
+		folders = folders[:limit]
 	}
-	entries := make([]Entry, len(ids))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(manifestFetches)
-	for i, id := range ids {
-		g.Go(func() error {
-			var err error
-			entries[i], err = c.entry(ctx, id)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	entries := make([]Entry, len(folders))
+	err = eachOf(ctx, len(folders), func(ctx context.Context, i int) (err error) {
+		entries[i], err = c.entryOf(ctx, folders[i])
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	// What was deleted between listing and reading was no damage.
 	return slices.DeleteFunc(entries, func(e Entry) bool { return errors.Is(e.Err, ErrNotFound) }), nil
+}
+
+// entryOf is entry, with the record of the verification.
+func (c *Catalogue) entryOf(ctx context.Context, f folder) (Entry, error) {
+	e, err := c.entry(ctx, f.id)
+	if err != nil || e.Err != nil || f.record == (stamp{}) {
+		return e, err
+	}
+	v, err := c.Verification(ctx, f.id)
+	if v != nil && v.ObjectSHA256 == e.Manifest.Object.SHA256 {
+		e.Verified = v
+	}
+	return e, err
 }
 
 // entry reads the manifest of a valid id. Damage and absence are in the entry;
@@ -352,8 +402,6 @@ type Orphan struct {
 	ID       string
 	Size     int64     // bytes of all its objects
 	Modified time.Time // of the newest of them
-
-	complete bool
 }
 
 // Orphans returns the folders without a manifest in which nothing is newer than

@@ -29,8 +29,8 @@ type Options struct {
 	// Jitter is the most that a scheduled run is put off, by chance, so that many
 	// pods with one schedule do not all save at once. 0 is none.
 	Jitter time.Duration
-	// KeepLast is how many snapshots stay; 0 is all of them. See Catalogue.Prune.
-	KeepLast int
+	// Retention says which snapshots stay, see Catalogue.Prune.
+	Retention Retention
 	// Drain is how long a snapshot in progress may go on after the job was asked
 	// to stop. 0 ends it at once.
 	Drain time.Duration
@@ -334,7 +334,7 @@ func (j *Job) snapshot(ctx context.Context) error {
 	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), took.Round(time.Millisecond))
 
 	j.remember(m)
-	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.KeepLast, false)
+	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.Retention, false)
 	if len(pruned.Deleted)+len(pruned.Orphans) > 0 {
 		j.rep.Logger().Info("deleted by retention", "snapshots", pruned.Deleted, "abandoned_uploads", len(pruned.Orphans))
 	}
@@ -348,6 +348,8 @@ func (j *Job) snapshot(ctx context.Context) error {
 		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
 	case pruned.Spared != "":
 		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds keys, so the retention keeps "+pruned.Spared)
+	case pruned.Guarded != "":
+		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds a tenth of the keys of "+pruned.Guarded+", which the retention keeps: restore it, or delete it if that is right")
 	default:
 		j.rep.Success(message)
 	}

@@ -139,7 +139,7 @@ func (j *testJob) wantState(state status.State, reason status.Reason, message st
 // Synthetic time begins at midnight UTC, 2000-01-01.
 func TestJobSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := newTestJob(t, "30 */2 * * *", func(o *Options) { o.KeepLast = 3 })
+		j := newTestJob(t, "30 */2 * * *", func(o *Options) { o.Retention.Last = 3 })
 		j.run()
 		j.wantState(status.OK, "", "no snapshot yet")
 		if got, want := j.report().NextRun.Sub(j.start), 30*time.Minute; got != want {
@@ -397,7 +397,7 @@ func TestJobStandsBy(t *testing.T) {
 // The snapshot counts, what was left undone after it is a warning.
 func TestJobRetentionFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := newTestJob(t, "@hourly", func(o *Options) { o.KeepLast = 1 })
+		j := newTestJob(t, "@hourly", func(o *Options) { o.Retention.Last = 1 })
 		j.store.before = func(op, _ string) error {
 			if op == "delete" {
 				return status.WithReason(status.ReasonStoreDenied, errors.New("access denied"))
@@ -419,7 +419,7 @@ func TestJobRetentionFails(t *testing.T) {
 
 func TestJobWarnsOfEmptySnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := newTestJob(t, "@hourly", func(o *Options) { o.KeepLast = 2 })
+		j := newTestJob(t, "@hourly", func(o *Options) { o.Retention.Last = 2 })
 		good := testManifest(j.start.Add(-time.Hour), 100)
 		putSnapshot(t, newTestCatalogue(t, j.store), good)
 		j.keys = 0
@@ -434,7 +434,7 @@ func TestJobWarnsOfEmptySnapshots(t *testing.T) {
 
 func TestJobWarnsOfSnapshotsOfTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := newTestJob(t, "@hourly", func(o *Options) { o.KeepLast = 2 })
+		j := newTestJob(t, "@hourly", func(o *Options) { o.Retention.Last = 2 })
 		future := testManifest(j.start.AddDate(1, 0, 0), 100)
 		putSnapshot(t, newTestCatalogue(t, j.store), future)
 		j.run()

@@ -1,10 +1,12 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -14,105 +16,390 @@ import (
 // abandoned: longer than any upload takes.
 const orphanAge = 24 * time.Hour
 
+// Retention says which snapshots stay. One that any rule keeps stays.
+type Retention struct {
+	// Last is how many of the newest stay. The others are how many hours, days,
+	// ISO weeks, months and years, counted back from the newest snapshot, leaving
+	// out those without any, keep the newest good snapshot in them. When all six
+	// are 0, every snapshot stays.
+	Last, Hourly, Daily, Weekly, Monthly, Yearly int
+
+	// Zone is where an hour, a day … begins; nil is UTC.
+	Zone *time.Location
+
+	// MinAge keeps what is younger. MinCount is how many good snapshots there are
+	// at least, if there are that many.
+	MinAge   time.Duration
+	MinCount int
+
+	// ShrinkGuard is how long a snapshot stays because no newer one holds half as
+	// many keys, see guarded. 0 is not at all.
+	ShrinkGuard time.Duration
+}
+
+// all tells that no rule ever lets a snapshot go.
+func (r Retention) all() bool {
+	return r.Last == 0 && r.Hourly == 0 && r.Daily == 0 && r.Weekly == 0 && r.Monthly == 0 && r.Yearly == 0
+}
+
+// String names the rules in the words of the settings.
+func (r Retention) String() string {
+	if r.all() {
+		return "keep all"
+	}
+	var parts []string
+	for _, p := range r.periods() {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", p.name, p.n))
+		}
+	}
+	if r.Last > 0 {
+		parts = slices.Insert(parts, 0, fmt.Sprintf("last %d", r.Last))
+	}
+	return "keep " + strings.Join(parts, ", ")
+}
+
+// period is one of the rules that keep one snapshot for each stretch of time.
+type period struct {
+	name string
+	n    int
+	of   func(time.Time) string // the stretch a time is in
+}
+
+func (r Retention) periods() []period {
+	layout := func(l string) func(time.Time) string {
+		return func(t time.Time) string { return t.Format(l) }
+	}
+	return []period{
+		// With the offset: the hour that a change of the clock repeats is two.
+		{"hourly", r.Hourly, layout("2006-01-02T15 -0700")},
+		{"daily", r.Daily, layout(time.DateOnly)},
+		{"weekly", r.Weekly, func(t time.Time) string {
+			year, week := t.ISOWeek()
+			return fmt.Sprintf("%04d-W%02d", year, week)
+		}},
+		{"monthly", r.Monthly, layout("2006-01")},
+		{"yearly", r.Yearly, layout("2006")},
+	}
+}
+
+// Why a snapshot stays, as Keep.Why says it.
+const (
+	whyAll      = "all"
+	whyNewest   = "newest"
+	whyLast     = "last"
+	whyAhead    = "dated in the future"
+	whyMinAge   = "younger than min-age"
+	whyMinCount = "min-count"
+	whyVerified = "last verified"
+	whyKeys     = "the newest with keys"
+	whyGuarded  = "no newer one holds half of its keys"
+	whyLocked   = "locked"
+	whyFailed   = "could not be deleted"
+)
+
+// Keep is a snapshot that stays, and why: the rules that keep it, such as "last",
+// "daily" or "last verified".
+type Keep struct {
+	ID  string
+	Why []string
+	// Until is when the store lets it go, for one that only an object lock keeps.
+	Until time.Time
+}
+
 // Pruned says what Prune deleted, or with dryRun would delete.
 type Pruned struct {
 	Deleted []string // ids, oldest first
-	Kept    int      // snapshots that stay
+	Keeps   []Keep   // the snapshots that stay, newest first
 	Orphans []Orphan // uploads without a manifest, older than a day
 	Parts   int      // remains of uploads that the store does not list; not known in a dry run
 
-	// Spared is a snapshot beyond keepLast that stays because every newer one is
-	// empty or damaged. "" when there was no need.
+	// Spared is the newest snapshot that holds keys, when no rule but this keeps
+	// it: every newer one is empty or damaged. "" when there was no need.
 	Spared string
+
+	// Guarded is a snapshot that stays only because those since hold less than a
+	// tenth of its keys: either data was lost, or a person says that this is
+	// right by deleting it. "" when there is none.
+	Guarded string
 
 	// Ahead are the snapshots of the future, newest first. They stay and do not
 	// count: a clock was wrong, and what was taken since must not go in their
 	// place.
 	Ahead []string
+
+	// Locked is how many snapshots and orphans would have been deleted if the
+	// store had not locked them.
+	Locked int
 }
+
+// Kept is the number of snapshots that stay.
+func (p Pruned) Kept() int { return len(p.Keeps) }
 
 // clockSlack is how far two clocks may be apart before a snapshot counts as one
 // of the future.
 const clockSlack = 5 * time.Minute
 
-// ahead returns how many of ids, newest first, are of the future.
-func ahead(ids []string, now time.Time) int {
-	n := slices.IndexFunc(ids, func(id string) bool {
-		at, _ := IDTime(id) // only valid ones are listed
-		return !at.After(now.Add(clockSlack))
-	})
-	if n < 0 {
-		return len(ids)
-	}
-	return n
+// snapshotFacts is what the rules know of a snapshot.
+type snapshotFacts struct {
+	id       string
+	at       time.Time
+	damaged  bool // its manifest, or by its last verification its data
+	verified bool // by its last verification
+	counted  bool // its keys are known
+	keys     uint64
 }
 
-// Prune deletes all but the keepLast newest snapshots, and what was left behind
-// by uploads cut short. The newest snapshot always stays, and so does the newest
-// that holds keys: a server that lost its data and goes on taking snapshots of
-// nothing must not push the last good one out. A keepLast of 0 keeps all
-// snapshots.
+// sound tells that it may be worth something: intact and not known to be empty.
+func (f snapshotFacts) sound() bool { return !f.damaged && !(f.counted && f.keys == 0) }
+
+// decide applies the rules to all snapshots, newest first, and returns for each
+// why it stays: nothing for one that is to be deleted.
+func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
+	why = make([][]string, len(all))
+	add := func(i int, reason string) { why[i] = append(why[i], reason) }
+	first := 0
+	for ; first < len(all) && all[first].at.After(now.Add(clockSlack)); first++ {
+		add(first, whyAhead)
+	}
+	present, why2 := all[first:], why[first:]
+	if len(present) == 0 {
+		return why
+	}
+	add = func(i int, reason string) { why2[i] = append(why2[i], reason) }
+
+	if r.all() {
+		for i := range present {
+			add(i, whyAll)
+		}
+		return why
+	}
+	for i := range present[:min(r.Last, len(present))] {
+		add(i, whyLast)
+	}
+	zone := r.Zone
+	if zone == nil {
+		zone = time.UTC
+	}
+	for _, p := range r.periods() {
+		for _, i := range newestOfEach(present, p, zone) {
+			add(i, p.name)
+		}
+	}
+	if len(why2[0]) == 0 {
+		add(0, whyNewest)
+	}
+	for i, f := range present {
+		if now.Sub(f.at) < r.MinAge {
+			add(i, whyMinAge)
+		}
+	}
+	if i := slices.IndexFunc(present, func(f snapshotFacts) bool { return f.verified && !f.damaged }); i >= 0 {
+		add(i, whyVerified)
+	}
+	for i, f := range present {
+		if r.guarded(present, i, now) && f.keys > 0 {
+			add(i, whyGuarded)
+		}
+	}
+	if i := slices.IndexFunc(present, snapshotFacts.sound); i >= 0 && len(why2[i]) == 0 {
+		add(i, whyKeys)
+	}
+	good := 0
+	for i, f := range present {
+		if len(why2[i]) > 0 && !f.damaged {
+			good++
+		}
+	}
+	for i, f := range present {
+		if good < r.MinCount && len(why2[i]) == 0 && !f.damaged {
+			add(i, whyMinCount)
+			good++
+		}
+	}
+	return why
+}
+
+// newestOfEach returns the indexes of the snapshots that a period keeps. In a
+// stretch that ends with damaged or empty snapshots, it is the last one before
+// them.
+func newestOfEach(present []snapshotFacts, p period, zone *time.Location) []int {
+	var kept []int
+	stretch := ""
+	for i, f := range present {
+		if p.n == 0 {
+			break
+		}
+		s := p.of(f.at.In(zone))
+		if s != stretch {
+			if len(kept) == p.n {
+				break
+			}
+			stretch = s
+			kept = append(kept, i)
+		} else if last := len(kept) - 1; !present[kept[last]].sound() && f.sound() {
+			kept[last] = i
+		}
+	}
+	return kept
+}
+
+// guardedNewer is how many newer snapshots there must be before ShrinkGuard can
+// be over: it is for schedules rarer than that time.
+const guardedNewer = 3
+
+// guarded tells whether present[i] stays because no newer snapshot holds half as
+// many keys. A server that was wiped and filled a little again goes on taking
+// snapshots, which would push the last good one out. Until half of the keys are
+// back, that one is protected; each older one that is protected, too, holds twice
+// as many keys, so there are never many.
+func (r Retention) guarded(present []snapshotFacts, i int, now time.Time) bool {
+	f := present[i]
+	if r.ShrinkGuard == 0 || i == 0 || f.damaged || !f.counted {
+		return false
+	}
+	if now.Sub(f.at) > r.ShrinkGuard && i >= guardedNewer {
+		return false
+	}
+	if slices.ContainsFunc(present[:i], func(f snapshotFacts) bool { return !f.damaged && !f.counted }) {
+		return false // of a format that this program cannot count: they may hold everything
+	}
+	return mostKeys(present[:i]) < (f.keys+1)/2
+}
+
+// mostKeys is the largest number of keys that one of them is known to hold.
+func mostKeys(of []snapshotFacts) uint64 {
+	var most uint64
+	for _, f := range of {
+		if !f.damaged && f.counted {
+			most = max(most, f.keys)
+		}
+	}
+	return most
+}
+
+// collapsed tells that those newer than present[i] hold less than a tenth of its
+// keys.
+func collapsed(all []snapshotFacts, i int) bool {
+	return mostKeys(all[:i]) < all[i].keys/10
+}
+
+// Prune deletes the snapshots that no rule keeps, oldest first, and what was left
+// behind by uploads cut short. Whatever the rules say, these stay: the newest
+// snapshot, the newest that holds keys, and the newest whose last verification it
+// passed: a server that lost its data and goes on taking snapshots of nothing must
+// not push the last good one out.
 //
 // A deletion that fails does not end the run; the error then carries
-// status.ReasonRetention and Pruned says what was deleted all the same.
-func (c *Catalogue) Prune(ctx context.Context, keepLast int, dryRun bool) (Pruned, error) {
-	p, err := c.prune(ctx, keepLast, dryRun)
+// status.ReasonRetention and Pruned says what was deleted all the same. What the
+// store keeps locked is no failure.
+func (c *Catalogue) Prune(ctx context.Context, r Retention, dryRun bool) (Pruned, error) {
+	p, err := c.prune(ctx, r, dryRun)
 	if err != nil {
 		err = status.WithHint(status.ReasonRetention, status.HintOf(err), fmt.Errorf("prune: %w", err))
 	}
 	return p, err
 }
 
-func (c *Catalogue) prune(ctx context.Context, keepLast int, dryRun bool) (Pruned, error) {
-	ids, rest, err := c.scan(ctx)
+func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool) (Pruned, error) {
+	folders, rest, err := c.scan(ctx)
 	if err != nil {
 		return Pruned{}, err
 	}
-	n := ahead(ids, time.Now())
-	p := Pruned{Ahead: ids[:n]}
+	all, err := c.factsOf(ctx, folders, r.all())
+	if err != nil {
+		return Pruned{}, err
+	}
+	now := time.Now()
+	why := r.decide(all, now)
+	var p Pruned
 	var old []string
-	if present := ids[n:]; keepLast > 0 && len(present) > keepLast {
-		kept := present[:keepLast]
-		old = slices.Clone(present[keepLast:])
-		if p.Spared, err = c.spare(ctx, kept, old); err != nil {
-			return Pruned{}, err
+	for i, f := range all {
+		switch reasons := why[i]; {
+		case len(reasons) == 0:
+			old = append(old, f.id)
+			continue
+		case reasons[0] == whyAhead:
+			p.Ahead = append(p.Ahead, f.id)
+		case slices.Equal(reasons, []string{whyKeys}), slices.Equal(reasons, []string{whyGuarded}) && mostKeys(all[:i]) == 0:
+			p.Spared = cmp.Or(p.Spared, f.id)
+		case slices.Equal(reasons, []string{whyGuarded}) && collapsed(all, i):
+			p.Guarded = cmp.Or(p.Guarded, f.id)
 		}
-		old = slices.DeleteFunc(old, func(id string) bool { return id == p.Spared })
+		p.Keeps = append(p.Keeps, Keep{ID: f.id, Why: why[i]})
 	}
 	slices.Reverse(old) // a run cut short has deleted the oldest
-	orphans := olderThan(rest, time.Now().Add(-orphanAge))
-	p.Kept = len(ids) - len(old)
+	orphans := olderThan(rest, now.Add(-orphanAge))
 	if dryRun {
 		p.Deleted, p.Orphans = old, orphans
 		return p, nil
 	}
-
-	var failures []error
-	for _, id := range old {
-		if err := c.Delete(ctx, id); err != nil {
+	failures := c.deleteAll(ctx, &p, old, orphans)
+	if !giveUp(ctx, failures) {
+		if p.Parts, err = c.store.Sweep(ctx, orphanAge); err != nil {
 			failures = append(failures, err)
-			p.Kept++
-		} else {
-			p.Deleted = append(p.Deleted, id)
 		}
+	}
+	return p, joined(failures...)
+}
+
+// deleteAll deletes snapshots and orphans, and says in p what became of each.
+func (c *Catalogue) deleteAll(ctx context.Context, p *Pruned, old []string, orphans []Orphan) (failures []error) {
+	for n, id := range old {
 		if giveUp(ctx, failures) {
-			return p, joined(failures...)
+			for _, id := range old[n:] {
+				p.stays(Keep{ID: id, Why: []string{whyFailed}})
+			}
+			return failures
+		}
+		err := c.Delete(ctx, id)
+		until, locked := lockedUntil(err)
+		switch {
+		case err == nil:
+			p.Deleted = append(p.Deleted, id)
+		case locked:
+			p.Locked++
+			p.stays(Keep{ID: id, Why: []string{whyLocked}, Until: until})
+		default:
+			failures = append(failures, err)
+			p.stays(Keep{ID: id, Why: []string{whyFailed}})
 		}
 	}
 	for _, o := range orphans {
-		if err := c.deleteOrphan(ctx, o.ID); err != nil {
-			failures = append(failures, err)
-		} else {
-			p.Orphans = append(p.Orphans, o)
-		}
 		if giveUp(ctx, failures) {
-			return p, joined(failures...)
+			return failures
+		}
+		err := c.deleteOrphan(ctx, o.ID)
+		_, locked := lockedUntil(err)
+		switch {
+		case err == nil:
+			p.Orphans = append(p.Orphans, o)
+		case locked:
+			p.Locked++
+		default:
+			failures = append(failures, err)
 		}
 	}
-	if p.Parts, err = c.store.Sweep(ctx, orphanAge); err != nil {
-		failures = append(failures, err)
+	return failures
+}
+
+// stays adds a snapshot that was to be deleted to those that stay.
+func (p *Pruned) stays(k Keep) {
+	at, _ := slices.BinarySearchFunc(p.Keeps, k.ID, func(have Keep, id string) int { return cmp.Compare(id, have.ID) })
+	p.Keeps = slices.Insert(p.Keeps, at, k)
+}
+
+// lockedUntil tells whether err is that of a store in which an object is locked,
+// and until when.
+func lockedUntil(err error) (time.Time, bool) {
+	locked, ok := errors.AsType[interface {
+		error
+		LockedUntil() time.Time
+	}](err)
+	if !ok {
+		return time.Time{}, false
 	}
-	return p, joined(failures...)
+	return locked.LockedUntil(), true
 }
 
 // giveUp ends a run that only produces errors: a store that denies deletion
@@ -121,22 +408,10 @@ func giveUp(ctx context.Context, failures []error) bool {
 	return len(failures) >= 3 || ctx.Err() != nil
 }
 
-// spare returns the first of old, newest first, that must stay because none of
-// kept holds keys; "" when one of them does.
-func (c *Catalogue) spare(ctx context.Context, kept, old []string) (string, error) {
-	for i, id := range slices.Concat(kept, old) {
-		m, err := c.Get(ctx, id)
-		switch {
-		case errors.Is(err, ErrNotFound), err != nil && status.ReasonOf(err) == status.ReasonCorrupt:
-			continue
-		case err != nil:
-			return "", err // what cannot be read now may be the good one
-		case m.RDB.Walked && m.RDB.Keys == 0:
-			continue
-		case i < len(kept):
-			return "", nil
-		}
-		return id, nil
+// Zone is where the schedule's fields are in: UTC unless it names another.
+func (s Schedule) Zone() *time.Location {
+	if s.zone == nil {
+		return time.UTC
 	}
-	return "", nil
+	return s.zone
 }

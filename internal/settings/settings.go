@@ -106,9 +106,9 @@ type Backup struct {
 	Role     string // any, master, replica
 	DataDir  string
 	Jitter   time.Duration
-	KeepLast int
 
 	Encryption BackupEncryption
+	Retention  Retention
 }
 
 // BackupEncryption says for whom snapshots are encrypted, and how they are read.
@@ -116,6 +116,20 @@ type BackupEncryption struct {
 	Recipients     []string // public keys of age
 	RecipientsFile string
 	IdentityFile   string // only to read
+}
+
+// Retention says which snapshots stay. 0 is none by that rule; all of them 0 is
+// every snapshot.
+type Retention struct {
+	KeepLast    int
+	KeepHourly  int
+	KeepDaily   int
+	KeepWeekly  int
+	KeepMonthly int
+	KeepYearly  int
+	MinAge      time.Duration
+	MinCount    int
+	ShrinkGuard time.Duration
 }
 
 // Probe has the limits of the verdicts.

@@ -37,7 +37,7 @@ func load(t *testing.T, in settings.Input) *settings.Settings {
 
 func TestDefaults(t *testing.T) {
 	s := load(t, settings.Input{})
-	if s.Redis.Addr != "redis://localhost:6379" || s.Redis.Timeout != 5*time.Second || s.Backup.KeepLast != 14 ||
+	if s.Redis.Addr != "redis://localhost:6379" || s.Redis.Timeout != 5*time.Second || s.Backup.Retention.KeepLast != 14 ||
 		s.Announce.Mode != "auto" || len(s.Web.ListenAddress) != 1 || s.Web.ListenAddress[0] != ":9121" {
 		t.Errorf("defaults: %+v", s)
 	}
@@ -54,8 +54,8 @@ func TestPrecedence(t *testing.T) {
 	if s.Backup.Role != "replica" {
 		t.Errorf("variable over file: %q", s.Backup.Role)
 	}
-	if s.Backup.KeepLast != 3 || strings.Join(s.Web.ListenAddress, " ") != "127.0.0.1:1 :2" {
-		t.Errorf("file over default: %d %v", s.Backup.KeepLast, s.Web.ListenAddress)
+	if s.Backup.Retention.KeepLast != 3 || strings.Join(s.Web.ListenAddress, " ") != "127.0.0.1:1 :2" {
+		t.Errorf("file over default: %d %v", s.Backup.Retention.KeepLast, s.Web.ListenAddress)
 	}
 	if s.Redis.Addr != "h:1" || !s.Redis.TLS.InsecureSkipVerify || s.Log.Level != "info" {
 		t.Errorf("redis_exporter's variable, a bare flag, an empty variable: %q %v %q", s.Redis.Addr, s.Redis.TLS.InsecureSkipVerify, s.Log.Level)

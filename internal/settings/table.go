@@ -252,8 +252,48 @@ func table() []entry {
 		},
 		{
 			name: "backup.retention.keep-last", def: "14",
-			value: integer(func(s *Settings) *int { return &s.Backup.KeepLast }, 0, 100000),
-			help:  "How many snapshots are kept; older ones are deleted after a new one was verified. 0 keeps all.",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepLast }, 0, 100000),
+			help:  "How many of the newest snapshots are kept; what no rule keeps is deleted after a new one was verified. 0 keeps none by this rule, and all when every keep-… is 0.",
+		},
+		{
+			name: "backup.retention.keep-hourly", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepHourly }, 0, 100000),
+			help:  "For how many hours that have a snapshot the newest of the hour is kept. Hours, days, weeks, months and years are those of the zone of backup.schedule, else of UTC.",
+		},
+		{
+			name: "backup.retention.keep-daily", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepDaily }, 0, 100000),
+			help:  "For how many days that have a snapshot the newest of the day is kept.",
+		},
+		{
+			name: "backup.retention.keep-weekly", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepWeekly }, 0, 100000),
+			help:  "For how many ISO weeks (they begin on Monday) that have a snapshot the newest of the week is kept.",
+		},
+		{
+			name: "backup.retention.keep-monthly", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepMonthly }, 0, 100000),
+			help:  "For how many months that have a snapshot the newest of the month is kept.",
+		},
+		{
+			name: "backup.retention.keep-yearly", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.KeepYearly }, 0, 100000),
+			help:  "For how many years that have a snapshot the newest of the year is kept.",
+		},
+		{
+			name: "backup.retention.min-age", def: "0s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.Retention.MinAge }, 0, 10*365*24*time.Hour),
+			help:  "No snapshot younger than this is deleted, whatever the rules say.",
+		},
+		{
+			name: "backup.retention.min-count", def: "1",
+			value: integer(func(s *Settings) *int { return &s.Backup.Retention.MinCount }, 1, 100000),
+			help:  "As many snapshots that are not damaged are left, whatever the rules say.",
+		},
+		{
+			name: "backup.retention.shrink-guard", def: "720h",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.Retention.ShrinkGuard }, 0, 10*365*24*time.Hour),
+			help:  "How long a snapshot is kept because no newer one holds half as many keys: a server that was wiped and filled a little must not push the last good one out. 0 is off.",
 		},
 		{
 			name: "backup.encryption.recipients",

@@ -32,7 +32,7 @@ func snapshotError(err error) error {
 			err = status.WithHint(status.ReasonStoreMissing, "redis-sidecar backup list shows what there is; check backup.store and backup.instance", err)
 		}
 		return withCode(exitNotFound, err)
-	case errors.Is(err, backup.ErrHasData):
+	case errors.Is(err, backup.ErrHasData), errors.Is(err, backup.ErrPeers):
 		return withCode(exitHasData, err)
 	case errors.Is(err, backup.ErrStandby):
 		return withCode(exitStandby, status.WithHint(status.ReasonOf(err), "run it beside that server, or set backup.role", err))

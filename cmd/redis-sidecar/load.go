@@ -103,6 +103,11 @@ func checks() map[string]func(string) error {
 			}
 			return backup.CheckRecipients(texts)
 		},
+		"redis.addr":       func(v string) error { _, err := redis.ParseAddress(v); return err },
+		"backup.schedule":  func(v string) error { _, err := backup.ParseSchedule(v); return hinted(err) },
+		"backup.store":     func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
+		"restore.store":    func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
+		"restore.instance": func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
@@ -162,6 +167,9 @@ func together(s *settings.Settings) settings.Problems {
 				Hint: "one of: " + strings.Join(known, ", "),
 			})
 		}
+	}
+	if s.Restore.RedisServer != "" && s.Restore.RedisVersion != "" {
+		out = append(out, settings.Problem{Name: "restore.redis-server", Value: s.Restore.RedisServer, What: "is given beside restore.redis-version", Hint: "one of them says what the other does"})
 	}
 	direct := webDirect(s)
 	if direct.CertFile == "" || direct.KeyFile == "" { // by halves it is a problem already

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,9 @@ var ErrHasData = errors.New("the directory holds data")
 
 // RestoreOptions say what to restore and where. Only Dir has to be given.
 type RestoreOptions struct {
-	From  string    // see Catalogue.Find; "" is "latest"
+	From    string // see Catalogue.Find; "" is "latest"
+	FromPod string // only a snapshot that this pod made; "" is any
+
 	Dir   string    // the server's data directory (its setting dir), as mounted here; must exist
 	Names DataNames // as in the server's redis.conf
 
@@ -51,6 +54,15 @@ type RestoreOptions struct {
 	// "7.0.15", or "valkey 9.0.1". When it is "", whether that server can read the
 	// snapshot is not checked, and the log says so.
 	RedisVersion string
+
+	// Pod is the name of this pod. When OnlyPod is not "", only the pod of that
+	// name restores: it is always the master, and the others copy its data.
+	Pod, OnlyPod string
+	// Follows is not "" when the server will be a replica from its start, and says
+	// why, for people: "replicaof redis-0 6379 in redis.conf".
+	Follows string
+	// Peers are the other servers of this Redis, which are asked first.
+	Peers PeerOptions
 
 	// UID and GID are the owner of what is put in place; nil is the owner of Dir.
 	// Giving files away takes root.
@@ -77,6 +89,22 @@ type RestoreResult struct {
 	Skipped   string // why nothing was restored, for people; "" when something was
 	Resumed   bool   // an interrupted restore was finished; nothing was downloaded
 	DryRun    bool   // ID to Layout say what would be restored
+	Peers     []Peer // what the other servers answered
+
+	Instance, Store string // where the snapshot is
+	Server          string // version of the server that made it
+	Format          string // of the RDB: "REDIS 10"
+
+	Need, Free int64  // bytes on the volume: that the restore takes, that are free; of a dry run
+	Owner      string // of the files, for people; of a dry run
+
+	// Expired says of how many of the expiring keys the time has passed by now, by
+	// least and most: a server drops them when it loads the dump. Known is false
+	// for snapshots that do not tell.
+	Expired struct {
+		Known       bool
+		Least, Most uint64
+	}
 }
 
 // Restore puts a snapshot into an empty data directory, before redis-server
@@ -123,6 +151,8 @@ func (o *RestoreOptions) validate() error {
 	if o.IfNone == "" {
 		o.IfNone = IfNoneError
 	}
+	o.Peers.IfData = cmp.Or(o.Peers.IfData, IfPeersHeed)
+	o.Peers.IfUnclear = cmp.Or(o.Peers.IfUnclear, IfPeersHeed)
 	switch {
 	case o.Dir == "":
 		return status.WithHint(status.ReasonFile, "set restore.dir to where the data volume is mounted", errors.New("no data directory is given"))
@@ -130,6 +160,10 @@ func (o *RestoreOptions) validate() error {
 		return fmt.Errorf("if data: %q is neither %q nor %q", o.IfData, IfDataSkip, IfDataError)
 	case o.IfNone != IfNoneError && o.IfNone != IfNoneEmpty:
 		return fmt.Errorf("if none: %q is neither %q nor %q", o.IfNone, IfNoneError, IfNoneEmpty)
+	case o.Peers.IfData != IfPeersHeed && o.Peers.IfData != IfPeersRestore:
+		return fmt.Errorf("if peers: %q is neither %q nor %q", o.Peers.IfData, IfPeersHeed, IfPeersRestore)
+	case o.Peers.IfUnclear != IfPeersHeed && o.Peers.IfUnclear != IfPeersRestore:
+		return fmt.Errorf("if peers are unclear: %q is neither %q nor %q", o.Peers.IfUnclear, IfPeersHeed, IfPeersRestore)
 	case o.Mode&^fs.ModePerm != 0:
 		return fmt.Errorf("mode %v is more than permission bits", o.Mode)
 	}
@@ -142,6 +176,9 @@ type restorer struct {
 	cat   *Catalogue
 	log   *slog.Logger
 	meter *meter
+
+	found *Manifest // by find
+	peers []Peer    // as asked last
 }
 
 func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
@@ -161,6 +198,15 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 	if skipped, err := r.judge(dir); skipped != "" || err != nil {
 		return RestoreResult{Skipped: skipped}, err
 	}
+	if skipped := r.follows(); skipped != "" {
+		return RestoreResult{Skipped: skipped}, nil
+	}
+	if len(r.opts.Peers.Addresses) > 0 {
+		r.meter.phase(PhaseAsk, 0)
+	}
+	if skipped, err := r.heedPeers(ctx, r.opts.Peers.Wait); skipped != "" || err != nil {
+		return RestoreResult{Skipped: skipped, Peers: r.peers}, err
+	}
 
 	r.meter.phase(PhaseFind, 0)
 	m, err := r.find(ctx)
@@ -178,26 +224,60 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 		return RestoreResult{}, err
 	}
 	r.warn(m)
-	result := RestoreResult{
-		ID: m.ID, CreatedAt: m.CreatedAt, Keys: m.RDB.Keys, Expiring: m.RDB.Expires,
-		Bytes: m.RDB.Size, Stored: m.Object.Size,
-	}
+	result := describeResult(m)
+	result.Peers, result.Store = r.peers, r.cat.store.String()
 	plan := newPlacement(r.opts, m)
 	if r.opts.DryRun {
-		result.Layout = plan.describe()
-		// Links are assumed to work: finding out would take writing.
-		if err := checkSpace(r.opts.Dir, plan.copies(true), m.RDB.Size, dir.leftovers); err != nil {
-			return RestoreResult{}, err
-		}
-		r.log.Info("would restore", r.facts(result)...)
-		return result, nil
+		return r.plan(result, plan, dir)
 	}
 	if err := r.restore(ctx, plan, m, dir); err != nil {
+		if late, ok := errors.AsType[*lateSkipError](err); ok {
+			return RestoreResult{Skipped: late.why, Peers: r.peers}, nil
+		}
 		return RestoreResult{}, r.hintOlder(ctx, m.ID, err)
 	}
 	result.Layout = plan.describe()
 	r.log.Info("restored", append(r.facts(result), "seconds", roundSeconds(time.Since(r.meter.began)))...)
 	return result, nil
+}
+
+// describeResult is what a manifest says of what is restored.
+func describeResult(m Manifest) RestoreResult {
+	res := RestoreResult{
+		ID: m.ID, CreatedAt: m.CreatedAt, Keys: m.RDB.Keys, Expiring: m.RDB.Expires,
+		Bytes: m.RDB.Size, Stored: m.Object.Size,
+		Instance: m.Instance, Server: m.Server.Version, Format: fmt.Sprintf("%s %d", m.RDB.Magic, m.RDB.Version),
+	}
+	if teller, ok := any(m).(interface {
+		ExpiredBy(t time.Time) (least, most uint64)
+	}); ok && m.RDB.Walked {
+		res.Expired.Known = true
+		res.Expired.Least, res.Expired.Most = teller.ExpiredBy(time.Now())
+	}
+	return res
+}
+
+// plan adds what else a dry run tells, and checks what can be checked without
+// writing.
+func (r *restorer) plan(res RestoreResult, p *placement, dir dataDir) (RestoreResult, error) {
+	owner, err := ownerFor(r.opts, dir)
+	if err != nil {
+		return RestoreResult{}, err
+	}
+	if w := owner.warning(); w != "" {
+		r.log.Warn("the server may be unable to use the restored files", "why", w)
+	}
+	res.Layout, res.Owner = p.describe(), owner.String()
+	// Links are assumed to work: finding out would take writing.
+	res.Need = p.copies(true)*res.Bytes + spaceSlack
+	if res.Free, err = availableBytes(r.opts.Dir); err != nil {
+		return RestoreResult{}, diskError("free space of "+r.opts.Dir, err)
+	}
+	if err := checkSpace(r.opts.Dir, p.copies(true), res.Bytes, dir.leftovers); err != nil {
+		return RestoreResult{}, err
+	}
+	r.log.Info("would restore", r.facts(res)...)
+	return res, nil
 }
 
 // restore does all that writes. On an error nothing of it stays, unless the
@@ -243,7 +323,34 @@ func (r *restorer) restore(ctx context.Context, p *placement, m Manifest, dir da
 		return status.WithHint(status.ReasonFile, "a redis-server must not run in the directory while it is restored",
 			fmt.Errorf("%w: %s appeared in %s meanwhile", ErrHasData, strings.Join(found, ", "), r.opts.Dir))
 	}
+	// The download may have taken an hour. Somebody else may have become the
+	// master meanwhile.
+	if skipped, err := r.heedPeers(ctx, 0); err != nil {
+		return err
+	} else if skipped != "" {
+		return &lateSkipError{skipped}
+	}
 	return p.place()
+}
+
+// lateSkipError ends a restore that has become pointless while it ran.
+type lateSkipError struct{ why string }
+
+func (e *lateSkipError) Error() string { return e.why }
+
+// follows tells why the server will be a replica, whose data its master replaces;
+// "" when it is not known to be one.
+func (r *restorer) follows() (skipped string) {
+	switch o := r.opts; {
+	case o.Follows != "":
+		skipped = "this server is a replica and copies its master: " + o.Follows
+	case o.OnlyPod != "" && o.OnlyPod != o.Pod:
+		skipped = fmt.Sprintf("only %s restores, and this is %s, which copies it", o.OnlyPod, o.Pod)
+	}
+	if skipped != "" {
+		r.log.Info("not restored", "why", skipped)
+	}
+	return skipped
 }
 
 // judge decides about a directory that is not plainly empty. skipped is the
@@ -286,7 +393,10 @@ func (r *restorer) judge(dir dataDir) (skipped string, err error) {
 
 // find asks the catalogue and adds to its errors what else there is.
 func (r *restorer) find(ctx context.Context) (Manifest, error) {
-	m, err := r.cat.Find(ctx, r.opts.From)
+	if r.found != nil {
+		return *r.found, nil
+	}
+	m, err := r.cat.Select(ctx, Selection{From: r.opts.From, Pod: r.opts.FromPod})
 	switch {
 	case errors.Is(err, ErrNoSnapshots):
 		return m, status.WithHint(status.ReasonStoreMissing,
@@ -300,6 +410,7 @@ func (r *restorer) find(ctx context.Context) (Manifest, error) {
 	case err != nil:
 		return m, err
 	}
+	r.found = &m
 	return m, nil
 }
 
@@ -382,7 +493,11 @@ func (r *restorer) facts(res RestoreResult) []any {
 		"snapshot", res.ID, "age", time.Since(res.CreatedAt).Round(time.Second), "keys", res.Keys,
 		"bytes", res.Bytes, "dir", r.opts.Dir, "layout", res.Layout,
 	}
-	if res.Expiring > 0 {
+	switch {
+	case res.Expired.Known && res.Expired.Most > 0:
+		facts = append(facts, "expiring_keys", res.Expiring, "expired_by_now", res.Expired.Least, "at_most", res.Expired.Most,
+			"note", "those are dropped by the server when it loads the dump")
+	case res.Expiring > 0:
 		facts = append(facts, "expiring_keys", res.Expiring,
 			"note", "keys whose time to live has passed since the snapshot are dropped by the server")
 	}

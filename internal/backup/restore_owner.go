@@ -88,3 +88,12 @@ func (o ownership) warning() string {
 	}
 	return fmt.Sprintf("they will belong to uid %d, but only uid %d may write to the directory", uid, o.dirUID)
 }
+
+// String says who gets the files, and with which access, for people.
+func (o ownership) String() string {
+	uid, gid := o.uid, o.gid
+	if uid == -1 {
+		uid = os.Geteuid()
+	}
+	return fmt.Sprintf("uid %d, gid %d, files %04o, directory %04o", uid, gid, o.fileMode.Perm(), o.dirMode.Perm())
+}

@@ -158,7 +158,7 @@ func (p *placement) download(ctx context.Context, cat *Catalogue, m Manifest, me
 		}
 	}()
 	half := false
-	err = cat.readVerified(ctx, m, &dumpFile{f: f, left: m.RDB.Size, m: m}, func(stored, plain int64) {
+	err = cat.readVerified(ctx, m, newDumpFile(f, m), func(stored, plain int64) {
 		meter.at(stored)
 		if !half && plain >= m.RDB.Size/2 {
 			half = true
@@ -181,6 +181,10 @@ type dumpFile struct {
 	f    *os.File
 	left int64 // bytes
 	m    Manifest
+}
+
+func newDumpFile(f *os.File, m Manifest) *dumpFile {
+	return &dumpFile{f: f, left: m.RDB.Size, m: m}
 }
 
 func (d *dumpFile) Write(b []byte) (int, error) {

@@ -9,6 +9,7 @@ import (
 
 // The phases of a restore, in their order.
 const (
+	PhaseAsk      Phase = "asking peers"
 	PhaseFind     Phase = "finding"     // asking the store what there is
 	PhaseDownload Phase = "downloading" // fetching, decompressing and checking, all at once
 	PhasePlace    Phase = "placing"     // making it durable and putting it in place

@@ -281,6 +281,7 @@ func TestRestoreLoadsUnderEitherSetting(t *testing.T) {
 
 			want := RestoreResult{
 				ID: r.m.ID, CreatedAt: r.m.CreatedAt, Keys: 3008, Expiring: 2, Bytes: r.m.RDB.Size, Stored: r.m.Object.Size,
+				Instance: restorableInstance, Store: r.url, Server: "7.0.15", Format: "REDIS 10",
 				Layout: fmt.Sprintf("%s and %s, one file under both names", test.files[2], filepath.Dir(test.files[0])),
 			}
 			if result.Elapsed <= 0 {

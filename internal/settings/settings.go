@@ -4,7 +4,10 @@
 // reference page. (redis.conf is another matter: see package config.)
 package settings
 
-import "time"
+import (
+	"io/fs"
+	"time"
+)
 
 // Settings are all of them, with defaults filled in. Empty strings mean "off"
 // or "find out", as the table says for each.
@@ -150,4 +153,20 @@ type Restore struct {
 	IfNone       string // error, empty
 	RedisVersion string
 	RedisConf    string
+	RedisServer  string // path of the binary
+
+	Pod      string // whose snapshots; empty: any pod's
+	Instance string // empty: Backup.Instance
+	Store    string // empty: Backup.Store
+
+	OnlyPod        string // empty: any pod
+	Peers          []string
+	Sentinels      []string
+	SentinelMaster string
+	PeersWait      time.Duration
+	IfPeers        string // heed, restore
+	IfPeersUnclear string // heed, restore
+
+	UID, GID *int        // nil: as the data directory
+	Mode     fs.FileMode // 0: as the data directory lets
 }

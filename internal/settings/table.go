@@ -366,12 +366,12 @@ func table() []entry {
 		{
 			name:  "restore.redis-version",
 			value: str(func(s *Settings) *string { return &s.Restore.RedisVersion }),
-			help:  "Version of the redis-server that will start, such as 7.0.15: a snapshot that it cannot read is refused. Empty: not checked.",
+			help:  "Version of the redis-server that will start, such as 7.0.15 or valkey 9.0.1: a snapshot that it cannot read is refused. Empty: see restore.redis-server.",
 		},
 		{
 			name:  "restore.redis-conf",
 			value: str(func(s *Settings) *string { return &s.Restore.RedisConf }),
-			help:  "redis.conf of the server that will start, for dbfilename, appenddirname and appendfilename. Empty: their defaults.",
+			help:  "redis.conf of the server that will start, for dbfilename, appenddirname and appendfilename (empty: their defaults). Where it says replicaof, nothing is restored.",
 		},
 
 		{
@@ -413,5 +413,7 @@ func table() []entry {
 		}),
 	}
 	at := slices.IndexFunc(all, func(e entry) bool { return e.section() == "announce" })
-	return slices.Insert(all, at, exporterTable()...)
+	all = slices.Insert(all, at, exporterTable()...)
+	at = slices.IndexFunc(all, func(e entry) bool { return e.section() == "pod" })
+	return slices.Insert(all, at, restoreTable()...)
 }

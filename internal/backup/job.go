@@ -380,7 +380,10 @@ func (j *Job) refresh(ctx context.Context) error {
 	if err := j.openStore(ctx); err != nil {
 		return err
 	}
-	catalogue := j.snapshotter.catalogue
+	catalogue, err := j.snapshotter.Locate(ctx)
+	if err != nil {
+		return err
+	}
 	ids, err := catalogue.IDs(ctx)
 	if err != nil {
 		return err
@@ -409,7 +412,7 @@ func (j *Job) refresh(ctx context.Context) error {
 	}
 	j.entries = entries
 	j.remember(newest)
-	j.setDetail(func(d *Detail) { d.Count, d.Snapshots = len(ids), lines })
+	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(ids), lines })
 	return nil
 }
 

@@ -54,7 +54,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 		change(&opts)
 	}
 	open := func(context.Context) (Store, error) { return j.store, nil }
-	if j.Job, err = New(opts, nil, open, j.board.Register(status.Backup, Reasons()...)); err != nil {
+	if j.Job, err = New(opts, noServer{}, open, j.board.Register(status.Backup, Reasons()...)); err != nil {
 		t.Fatal(err)
 	}
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {

@@ -60,6 +60,7 @@ type Manifest struct {
 	RDB       RDB         `json:"rdb"`
 	Object    Object      `json:"object"`
 	Slots     []SlotRange `json:"slots,omitempty"` // of the node's shard; in a cluster only
+	Cluster   *Cluster    `json:"cluster,omitempty"`
 	Durations Durations   `json:"durations"`
 }
 
@@ -149,6 +150,41 @@ type Object struct {
 type SlotRange struct {
 	First int `json:"first"`
 	Last  int `json:"last"`
+}
+
+// Cluster is the cluster as the node saw it when the save had begun, so that one
+// manifest shows what belongs together.
+type Cluster struct {
+	Shard string `json:"shard,omitempty"` // name of the shard in the store; "" when backup.shard is none
+	Size  int    `json:"size"`            // nodes that own slots
+	Epoch uint64 `json:"epoch"`           // the highest of all nodes
+
+	// Nodes are at most 1000; those that own slots come first, in the order of
+	// their slots.
+	Nodes []ClusterNode `json:"nodes"`
+
+	// Slots on their way from or to this node. Only a primary knows of them. Keys
+	// of such a slot can be in the snapshots of both shards, or of neither.
+	Migrating []OpenSlot `json:"migrating,omitempty"`
+	Importing []OpenSlot `json:"importing,omitempty"`
+}
+
+// ClusterNode is one node of a cluster.
+type ClusterNode struct {
+	ID       string `json:"id"`
+	Address  string `json:"address,omitempty"` // ip:port for clients
+	Hostname string `json:"hostname,omitempty"`
+	Role     string `json:"role,omitempty"`    // "master" or "slave", as Redis says it
+	Primary  string `json:"primary,omitempty"` // of a replica
+	Epoch    uint64 `json:"epoch"`
+	Failing  bool   `json:"failing,omitempty"` // not reached, or of unknown address
+	Slots    string `json:"slots,omitempty"`   // as Redis writes them: "0-5460 7000"
+}
+
+// OpenSlot is a slot that is being moved, and the node at the other end.
+type OpenSlot struct {
+	Slot int    `json:"slot"`
+	Node string `json:"node"`
 }
 
 // Durations says where the time went, in seconds. Save and upload overlap.
@@ -258,12 +294,30 @@ func (m Manifest) validate() error {
 
 	last := -1
 	for _, s := range m.Slots {
-		check(s.First > last && s.Last >= s.First && s.Last < 16384, "slots: range %d-%d is not valid or not in order", s.First, s.Last)
+		check(s.First > last && s.Last >= s.First && s.Last < slotCount, "slots: range %d-%d is not valid or not in order", s.First, s.Last)
 		last = s.Last
+	}
+	if m.Cluster != nil {
+		ps = append(ps, m.Cluster.problems()...)
 	}
 	d := m.Durations
 	check(min(d.Save, d.Upload, d.ReadBack, d.Total) >= 0, "durations: negative")
 	return joined(ps...)
+}
+
+func (c Cluster) problems() problems {
+	var ps problems
+	check := ps.unless
+	check(c.Shard == "" || validShard(c.Shard) == nil, "cluster.shard %.80q is not valid", c.Shard)
+	check(len(c.Nodes) <= maxClusterNodes, "cluster.nodes: %d, at most %d are allowed", len(c.Nodes), maxClusterNodes)
+	for _, n := range c.Nodes {
+		_, err := parseSlots(n.Slots)
+		check(err == nil, "cluster.nodes: %v", err)
+	}
+	for _, s := range slices.Concat(c.Migrating, c.Importing) {
+		check(s.Slot >= 0 && s.Slot < slotCount, "cluster: slot %d does not exist", s.Slot)
+	}
+	return ps
 }
 
 func (r RDB) problems() problems {

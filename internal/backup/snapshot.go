@@ -24,6 +24,9 @@ type SnapshotOptions struct {
 	// MaxLag is how long a replica may have heard nothing from its master. The
 	// default is 30 seconds.
 	MaxLag time.Duration
+	// Shard says where the snapshots of a cluster's shard go: ShardAuto, also
+	// when empty, ShardNone or the name of the shard. See shard.go.
+	Shard string
 
 	// DataDir is where the server's data directory is mounted here. "" means
 	// where the server says it is: the same path in both containers.
@@ -47,7 +50,8 @@ type SnapshotOptions struct {
 type Snapshotter struct {
 	opts      SnapshotOptions
 	redis     Redis
-	catalogue *Catalogue
+	base      *Catalogue // of the instance
+	catalogue *Catalogue // that snapshots are put in: in a cluster, that of the shard
 	log       *slog.Logger
 }
 
@@ -66,6 +70,12 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	if opts.MaxLag == 0 {
 		opts.MaxLag = defaultMaxLag
 	}
+	if opts.Shard == "" {
+		opts.Shard = ShardAuto
+	}
+	if err := ValidShard(opts.Shard); err != nil {
+		return nil, err
+	}
 	if opts.BusyTimeout == 0 {
 		opts.BusyTimeout = 15 * time.Minute
 	}
@@ -76,10 +86,11 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Snapshotter{opts: opts, redis: redis, catalogue: catalogue, log: log}, nil
+	return &Snapshotter{opts: opts, redis: redis, base: catalogue, catalogue: catalogue, log: log}, nil
 }
 
-// Catalogue returns the catalogue that snapshots are put in.
+// Catalogue returns the catalogue that snapshots are put in. Beside a node of a
+// cluster it is known after Snapshot or Locate.
 func (s *Snapshotter) Catalogue() *Catalogue { return s.catalogue }
 
 // Snapshot takes one snapshot and returns its manifest when it is stored, read
@@ -128,6 +139,9 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if err := r.catalogue.reachable(ctx); err != nil {
 		return Manifest{}, err
 	}
+	if err := r.settle(ctx, place); err != nil {
+		return Manifest{}, err
+	}
 	if err := r.catalogue.checkShard(ctx, place.slots); err != nil {
 		return Manifest{}, err
 	}
@@ -143,18 +157,27 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	at := c.moment()
 	// The wait for other children may have been long: what was the master may
 	// have lost its role, or its slots.
+	settled := place.slots
 	if place, err = r.admit(ctx, at.info); err != nil {
 		return Manifest{}, err
 	}
+	if err := r.stillSettled(ctx, settled, place); err != nil {
+		return Manifest{}, err
+	}
+	r.warnOpen(place)
 	m := Manifest{
 		FormatVersion: FormatVersion,
 		ID:            NewID(at.created, r.opts.Pod),
-		Instance:      r.opts.Instance,
+		Instance:      r.catalogue.instance,
 		CreatedAt:     at.created,
 		Tool:          r.opts.Tool,
 		Source:        from.name(),
 		Server:        describeServer(r.opts.Pod, at, place),
 		Slots:         place.slots,
+		Cluster:       place.cluster,
+	}
+	if m.Cluster != nil {
+		m.Cluster.Shard = ShardOf(m.Instance)
 	}
 	if err := r.store(ctx, c, &m); err != nil {
 		r.cleanUp(ctx, m.ID)
@@ -169,7 +192,11 @@ func (r *run) admit(ctx context.Context, in info.Info) (clusterPlace, error) {
 	if err := checkRole(in, r.opts.Role, r.opts.MaxLag); err != nil {
 		return clusterPlace{}, err
 	}
-	return learnCluster(ctx, r.redis, in)
+	place, err := learnCluster(ctx, r.redis, in)
+	if err == nil {
+		err = place.checkMember()
+	}
+	return place, err
 }
 
 // store reads the RDB to its end, checks it, uploads it, reads that back and

@@ -679,25 +679,3 @@ func TestPlausible(t *testing.T) {
 		}
 	}
 }
-
-func TestParseClusterNodes(t *testing.T) {
-	const (
-		a = "07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,host slave e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 0 1426238317239 4 connected\n"
-		b = "67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 127.0.0.1:30002@31002 master - 0 1426238316232 2 connected 5461-10922\n"
-		c = "e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 127.0.0.1:30001@31001 myself,master - 0 0 1 connected 7000 0-5460 [5461->-67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1]\n"
-	)
-	master, err := parseClusterNodes(a + b + c)
-	if err != nil || master.nodeID[:4] != "e7d1" || fmt.Sprint(master.slots) != "[{0 5460} {7000 7000}]" {
-		t.Errorf("master: %+v, %v", master, err)
-	}
-	const self = "07c37dfeb235213a872192d90877d0cd55635b91 :0@0 myself,slave 67ed2db8d677e59ec4a4cefb06858cf2a1a89fa1 0 0 4 connected\n"
-	replica, err := parseClusterNodes(self + b)
-	if err != nil || replica.nodeID[:4] != "07c3" || fmt.Sprint(replica.slots) != "[{5461 10922}]" {
-		t.Errorf("replica: %+v, %v", replica, err)
-	}
-	for _, bad := range []string{"", a + b, "garbage", "x y myself,master - 0 0 0 connected 1-x\n"} {
-		if place, err := parseClusterNodes(bad); err == nil {
-			t.Errorf("parseClusterNodes(%q) = %+v", bad, place)
-		}
-	}
-}

@@ -308,18 +308,18 @@ func TestSnapshotInCluster(t *testing.T) {
 	}
 }
 
-// All pods of a StatefulSet have one instance by default. Masters of several
-// shards must not take it for theirs.
+// With backup.shard none, masters of several shards must not take one instance
+// for theirs.
 func TestSnapshotOfAnotherShard(t *testing.T) {
 	r := testenv.StartRedis(t, "--cluster-enabled", "yes")
 	r.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "100", "300", "400")
 	s, _ := dirStore(t)
-	sn := newTestSnapshotter(t, r, s)
+	sn := newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.Shard = ShardNone })
 	other := testManifest(noon, 1)
 	other.Slots = []SlotRange{{101, 299}}
 	putSnapshot(t, sn.Catalogue(), other)
 	_, err := sn.Snapshot(testContext(t), nil)
-	wantError(t, err, status.ReasonRejected, "instance test holds snapshots of another shard: the newest, "+other.ID+", is of slots 101 to 299, this node has 0 to 400")
+	wantError(t, err, status.ReasonRejected, "instance test holds snapshots of another shard: the newest, "+other.ID+", is of slots 101-299, this node has 0-100 300-400")
 
 	before := testManifest(noon.Add(time.Hour), 1) // a resharding
 	before.Slots = []SlotRange{{50, 350}}

@@ -50,6 +50,12 @@ func StartRedisIn(tb testing.TB, dir string, args ...string) *Redis {
 	return r
 }
 
+// NewRedis is StartRedisIn without the start, for TryStart.
+func NewRedis(tb testing.TB, dir string, args ...string) *Redis {
+	tb.Helper()
+	return newRedis(tb, dir, args)
+}
+
 func newRedis(tb testing.TB, dir string, args []string) *Redis {
 	tb.Helper()
 	r := &Redis{Dir: dir, args: args, program: Program(tb, "redis-server", installRedis)}

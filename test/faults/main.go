@@ -1,0 +1,167 @@
+// Command faults produces the fault table of backup and restore: it does to the
+// real program, beside a real redis-server and a real S3 server, all that is
+// known to go wrong, at every step that can be told from outside, and after each
+// run makes sure that
+//
+//   - every snapshot that is listed restores, into a new directory and a real
+//     server, to exactly the keys of the moment that it was asked for at;
+//   - a server starts in every data directory, and no data is gone;
+//   - whatever failed says so, and why.
+//
+// usage:
+//
+//	go run ./test/faults [-binary bin/redis-sidecar] [-only REGEXP] [-runs N] [-seed N] [-out FILE]
+//
+// It prints Markdown, and exits with 1 when any of these did not hold. The quick
+// rows of it are part of make test.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
+)
+
+// settings say what is run.
+type settings struct {
+	binary string
+	only   string
+	runs   int // of each row; 0: as the row says
+	quick  bool
+	seed   uint64
+	beside int // rows that wait, at the same time
+	log    io.Writer
+}
+
+func main() {
+	if done, code := inOwnMounts(); done {
+		os.Exit(code)
+	}
+	s := settings{log: os.Stderr}
+	flag.StringVar(&s.binary, "binary", "bin/redis-sidecar", "the program (`path`)")
+	flag.StringVar(&s.only, "only", "", "the rows whose group or step matches `REGEXP`")
+	flag.IntVar(&s.runs, "runs", 0, "`runs` of each row; 0: as many as it wants")
+	flag.BoolVar(&s.quick, "quick", false, "what make test runs")
+	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "of what is left to chance")
+	flag.IntVar(&s.beside, "beside", 12, "how many rows that only wait run at the same time")
+	out := flag.String("out", "", "write the table to this `file`, too")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := tables(ctx, s, *out)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+// tables makes and prints the table.
+func tables(ctx context.Context, s settings, out string) error {
+	tb, err := produce(ctx, s)
+	if err != nil {
+		return err
+	}
+	to := io.Writer(os.Stdout)
+	if out != "" {
+		f, err := os.Create(out)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		to = io.MultiWriter(os.Stdout, f)
+	}
+	fmt.Fprintf(to, "Seed %d.\n", s.seed)
+	tb.print(to)
+	for _, kind := range kinds() {
+		if n := tb.count(kind); n > 0 {
+			return fmt.Errorf("%d × %s", n, kind)
+		}
+	}
+	return nil
+}
+
+// produce runs the rows.
+func produce(ctx context.Context, s settings) (*table, error) {
+	only, err := regexp.Compile(s.only)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(s.binary); err != nil {
+		return nil, fmt.Errorf("%w: run make build", err)
+	}
+	// What all share is the trial around all others.
+	tb := &table{}
+	all := &trial{name: "all", binary: s.binary, s3: &sharedS3{}}
+	all.run(ctx, func(t *trial) {
+		t.s3.S3 = testenv.StartS3(t)
+		var waiting sync.WaitGroup
+		defer waiting.Wait()
+		places := make(chan struct{}, max(s.beside, 1))
+		for _, r := range rows() {
+			res := &result{row: r, outcomes: map[string]int{}}
+			tb.results = append(tb.results, res)
+			n := r.runs
+			if s.runs > 0 {
+				n = s.runs
+			}
+			if s.quick {
+				n = 0
+				if r.quick {
+					n = 1
+				}
+			}
+			if !only.MatchString(r.group + ": " + r.step) {
+				continue
+			}
+			for i := range n {
+				if !r.waits {
+					s.once(ctx, t, tb, res, i)
+					continue
+				}
+				places <- struct{}{}
+				waiting.Go(func() {
+					defer func() { <-places }()
+					s.once(ctx, t, tb, res, i)
+				})
+			}
+		}
+	})
+	if len(all.broken) > 0 {
+		return nil, errors.New(all.broken[0].text)
+	}
+	if tb.runs() == 0 {
+		return nil, errors.New("no row was run")
+	}
+	return tb, context.Cause(ctx)
+}
+
+// once runs a row once.
+func (s settings) once(ctx context.Context, all *trial, tb *table, res *result, i int) {
+	if ctx.Err() != nil {
+		return
+	}
+	began := time.Now()
+	seed := s.seed + uint64(i)
+	t := &trial{name: res.row.step, binary: s.binary, s3: all.s3, random: rand.New(rand.NewPCG(seed, uint64(len(res.row.step))))}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	t.run(ctx, res.row.do)
+	tb.add(res, t)
+	verdict := ""
+	for _, v := range t.broken {
+		verdict += fmt.Sprintf("\n    %s: %s", v.kind, tail(v.text))
+	}
+	fmt.Fprintf(s.log, "%5.1f s  %s: %s: %s%s\n", time.Since(began).Seconds(), res.row.group, res.row.step, t.outcome, verdict)
+}

@@ -45,7 +45,7 @@ type settings struct {
 }
 
 func main() {
-	if done, code := inOwnMounts(); done {
+	if done, code := otherwise(); done {
 		os.Exit(code)
 	}
 	s := settings{log: os.Stderr}
@@ -65,6 +65,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
+}
+
+// otherwise does what this program is started for by itself.
+func otherwise() (done bool, code int) {
+	if done, code := asTracer(); done {
+		return done, code
+	}
+	return inOwnMounts()
 }
 
 // tables makes and prints the table.
@@ -110,31 +118,27 @@ func produce(ctx context.Context, s settings) (*table, error) {
 		defer waiting.Wait()
 		places := make(chan struct{}, max(s.beside, 1))
 		for _, r := range rows() {
-			res := &result{row: r, outcomes: map[string]int{}}
-			tb.results = append(tb.results, res)
-			n := r.runs
-			if s.runs > 0 {
-				n = s.runs
-			}
-			if s.quick {
-				n = 0
-				if r.quick {
-					n = 1
-				}
-			}
 			if !only.MatchString(r.group + ": " + r.step) {
 				continue
 			}
-			for i := range n {
-				if !r.waits {
-					s.once(ctx, t, tb, res, i)
-					continue
+			expanded := []row{r}
+			if r.expand != nil {
+				expanded = r.expand(t)
+			}
+			for i, r := range expanded {
+				res := &result{row: r, outcomes: map[string]int{}}
+				tb.results = append(tb.results, res)
+				for run := range s.runsOf(r, i) {
+					if !r.waits {
+						s.once(ctx, t, tb, res, run)
+						continue
+					}
+					places <- struct{}{}
+					waiting.Go(func() {
+						defer func() { <-places }()
+						s.once(ctx, t, tb, res, run)
+					})
 				}
-				places <- struct{}{}
-				waiting.Go(func() {
-					defer func() { <-places }()
-					s.once(ctx, t, tb, res, i)
-				})
 			}
 		}
 	})
@@ -145,6 +149,20 @@ func produce(ctx context.Context, s settings) (*table, error) {
 		return nil, errors.New("no row was run")
 	}
 	return tb, context.Cause(ctx)
+}
+
+// runsOf returns how often the i-th row of those that were expanded is run.
+func (s settings) runsOf(r row, i int) int {
+	const sample = 6 // of the expanded ones
+	switch {
+	case s.quick && r.quick && i%sample == 0:
+		return 1
+	case s.quick:
+		return 0
+	case s.runs > 0:
+		return s.runs
+	}
+	return r.runs
 }
 
 // once runs a row once.

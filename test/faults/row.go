@@ -7,6 +7,10 @@ type row struct {
 	quick       bool // one run of it is part of make test
 	waits       bool // it waits for timeouts most of its time: beside others
 	do          func(*trial)
+
+	// expand, if there is one, makes the rows that this one stands for; it is
+	// called with the trial around all others.
+	expand func(*trial) []row
 }
 
 // groups are the sections of the table, in its order.

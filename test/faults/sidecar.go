@@ -22,8 +22,10 @@ type sidecar struct {
 }
 
 // start starts the program. It does not outlive the trial.
-func (w *world) start(args ...string) *sidecar {
-	s := &sidecar{cmd: exec.Command(w.binary, args...), done: make(chan struct{})}
+func (w *world) start(args ...string) *sidecar { return w.startProgram(w.binary, args...) }
+
+func (w *world) startProgram(program string, args ...string) *sidecar {
+	s := &sidecar{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, w.env...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, &s.stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -40,7 +42,7 @@ func (w *world) start(args ...string) *sidecar {
 		}
 	}()
 	if err := <-started; err != nil {
-		w.Fatalf("start %s: %v", w.binary, err)
+		w.Fatalf("start %s: %v", program, err)
 	}
 	w.Cleanup(s.kill)
 	return s

@@ -113,6 +113,7 @@ func figures(text string) string {
 		{`127\.0\.0\.1:\d+`, "ADDRESS"},
 		{`s3://[-a-z0-9/]+`, "STORE"},
 		{`/tmp/[^ :]+`, "DIR"},
+		{`\.incomplete-[A-Z0-9]+`, ".incomplete-RANDOM"},
 		{`\d+(\.\d+)?`, "N"},
 	} {
 		text = regexp.MustCompile(x.expression).ReplaceAllString(text, x.with)

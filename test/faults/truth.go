@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
 )
 
 // markerKey holds the name of the moment that the data is of: one for each
@@ -313,4 +312,3 @@ func readFrame(r *bufio.Reader, w *bytes.Buffer) error {
 	}
 	return nil
 }
-

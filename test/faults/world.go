@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,6 +40,8 @@ type world struct {
 	truth *truth
 	store *testenv.HTTPProxy // nil: a directory
 	env   []string           // settings of the program
+
+	storeDir string // of a store that is a directory
 
 	direct []string        // the same, past the proxy of the store
 	listed map[string]bool // snapshots that were checked
@@ -77,6 +80,7 @@ func newWorld(t *trial, o options) *world {
 	}
 	var through, past string
 	if o.dir != "" {
+		w.storeDir = o.dir
 		through, past = "file://"+o.dir, "file://"+o.dir
 	} else {
 		bucket := t.s3.bucket(t)
@@ -224,3 +228,5 @@ func (s *sidecar) cause() string {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

@@ -103,9 +103,6 @@ func checks() map[string]func(string) error {
 			}
 			return backup.CheckRecipients(texts)
 		},
-		"redis.addr":       func(v string) error { _, err := redis.ParseAddress(v); return err },
-		"backup.schedule":  func(v string) error { _, err := backup.ParseSchedule(v); return hinted(err) },
-		"backup.store":     func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
 		"restore.store":    func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
 		"restore.instance": func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },

@@ -40,11 +40,3 @@ func processStart(pid int) (start string, gone bool) {
 	}
 	return fields[19], fields[0] == "Z" || fields[0] == "X"
 }
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
-}

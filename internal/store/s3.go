@@ -15,6 +15,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -27,6 +28,7 @@ type S3 struct {
 	core      minio.Core
 	creds     *credentials.Credentials
 	transport *http.Transport
+	sse       encrypt.ServerSide // nil: the bucket's own
 
 	conditions   conditions
 	rangeSize    int64
@@ -70,6 +72,10 @@ func newS3(u URL, opts Options) (*S3, error) {
 		u.Endpoint = awsEndpoint
 	}
 
+	sse, err := newSSE(u)
+	if err != nil {
+		return nil, err
+	}
 	transport, err := newTransport(u, opts.Stall)
 	if err != nil {
 		return nil, err
@@ -94,6 +100,7 @@ func newS3(u URL, opts Options) (*S3, error) {
 		core:      minio.Core{Client: client},
 		creds:     creds,
 		transport: transport,
+		sse:       sse,
 
 		rangeSize:    rangeSize,
 		rangeBuffers: rangeBuffers,
@@ -247,7 +254,7 @@ func (s *S3) Stat(ctx context.Context, key string) (int64, error) {
 
 func (s *S3) stat(ctx context.Context, key string) (info minio.ObjectInfo, err error) {
 	err = s.try(ctx, s.call, func() error {
-		info, err = s.core.StatObject(ctx, s.url.Bucket, s.object(key), minio.StatObjectOptions{})
+		info, err = s.core.StatObject(ctx, s.url.Bucket, s.object(key), s.readOptions())
 		return err
 	})
 	if isCode(err, minio.NoSuchKey) {

@@ -52,7 +52,7 @@ func (s *S3) GetVersioned(ctx context.Context, key string) ([]byte, string, erro
 
 func (s *S3) getVersioned(ctx context.Context, key string) (data []byte, version string, err error) {
 	err = s.try(ctx, s.call, func() error {
-		body, info, _, err := s.core.GetObject(ctx, s.url.Bucket, s.object(key), minio.GetObjectOptions{})
+		body, info, _, err := s.core.GetObject(ctx, s.url.Bucket, s.object(key), s.readOptions())
 		if err != nil {
 			return err
 		}
@@ -209,15 +209,13 @@ func (s *S3) putIf(ctx context.Context, key string, data []byte, version string)
 
 // putOnce is one attempt of putIf.
 func (s *S3) putOnce(ctx context.Context, key string, data []byte, version string) (now string, err error) {
-	opts := minio.PutObjectOptions{DisableContentSha256: true} // see Put
+	opts := s.recordOptions()
 	if version == "" {
 		opts.SetMatchETagExcept("*")
 	} else {
 		opts.SetMatchETag(version)
 	}
-	body := newPartBody(data)
-	defer body.release()
-	info, err := s.core.PutObject(ctx, s.url.Bucket, s.object(key), body, int64(len(data)), "", hexSHA256(data), opts)
+	info, err := s.putWhole(ctx, key, data, opts)
 	if err == nil && info.ETag == "" {
 		err = status.WithReason(status.ReasonStore, fmt.Errorf("the server does not tell the object's ETag: %w", errors.ErrUnsupported))
 	}

@@ -57,6 +57,15 @@ func throttled(r minio.ErrorResponse) bool {
 	return r.StatusCode == http.StatusTooManyRequests
 }
 
+// altered tells whether the server got other bytes than were sent.
+func altered(r minio.ErrorResponse) bool {
+	switch r.Code {
+	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
+		return true
+	}
+	return false
+}
+
 // transient tells whether the same request may succeed soon.
 func transient(err error) bool {
 	if r, ok := response(err); ok {
@@ -67,7 +76,7 @@ func transient(err error) bool {
 		if r.Code == "ConditionalRequestConflict" || r.Code == "OperationAborted" { // another request for this key was running
 			return true
 		}
-		return throttled(r) || r.Code == "RequestTimeout" || r.Code == minio.InternalError || r.Code == "ServiceUnavailable"
+		return throttled(r) || altered(r) || r.Code == "RequestTimeout" || r.Code == minio.InternalError || r.Code == "ServiceUnavailable"
 	}
 	return unreachable(err) && !wrongTLS(err) && !errors.Is(err, errWebPage)
 }
@@ -206,6 +215,8 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 	switch {
 	case denied(r):
 		return status.ReasonStoreDenied, s.rightsHint(op)
+	case altered(r):
+		return status.ReasonVerify, "something on the way to the server alters bytes: look at proxies, or try another checksum in the store's URL"
 	case throttled(r):
 		return status.ReasonStore, "the server asks for fewer requests"
 	case r.StatusCode == http.StatusInsufficientStorage:

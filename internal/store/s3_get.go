@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/minio/minio-go/v7"
 )
 
 // Get implements Store. Up to a few MiB are one request, whose body is handed
@@ -51,14 +49,14 @@ type object struct {
 // open asks for the first range, from which it learns size and ETag. It returns
 // how many bytes the body has.
 func (o *object) open(ctx context.Context) (io.ReadCloser, int64, error) {
-	opts := minio.GetObjectOptions{}
+	opts := o.s3.readOptions()
 	if err := opts.SetRange(0, o.s3.rangeSize-1); err != nil {
 		return nil, 0, err
 	}
 	body, info, header, err := o.s3.core.GetObject(ctx, o.s3.url.Bucket, o.s3.object(o.key), opts)
 	if r, ok := response(err); ok && r.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		// No byte of an empty object can be asked for.
-		body, info, header, err = o.s3.core.GetObject(ctx, o.s3.url.Bucket, o.s3.object(o.key), minio.GetObjectOptions{})
+		body, info, header, err = o.s3.core.GetObject(ctx, o.s3.url.Bucket, o.s3.object(o.key), o.s3.readOptions())
 	}
 	if err != nil {
 		return nil, 0, err
@@ -80,7 +78,7 @@ func (o *object) open(ctx context.Context) (io.ReadCloser, int64, error) {
 
 // from asks for the bytes from offset up to, but without, end.
 func (o *object) from(ctx context.Context, offset, end int64) (io.ReadCloser, error) {
-	opts := minio.GetObjectOptions{}
+	opts := o.s3.readOptions()
 	if o.etag != "" {
 		if err := opts.SetMatchETag(o.etag); err != nil {
 			return nil, err

@@ -46,11 +46,10 @@ func TestS3DownloadSurvives(t *testing.T) {
 	}
 	for sort, size := range downloadSizes() {
 		want, _ := sum(t, noise(1, size))
+		put(t, open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}), "key", noise(1, size))
 		for name, fault := range faults {
 			t.Run(sort+", "+name, func(t *testing.T) {
 				s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
-				put(t, s, "key", noise(1, size))
-				s.transport.CloseIdleConnections()
 				proxy.Set(fault(int64(size)))
 				if fault(1).Kind == testenv.Hang {
 					mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
@@ -75,11 +74,10 @@ func TestS3DownloadSurvives(t *testing.T) {
 func TestS3DownloadGivesUp(t *testing.T) {
 	srv := startS3(t)
 	for sort, size := range downloadSizes() {
+		put(t, open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}), "key", noise(1, size))
 		for name, kind := range map[string]testenv.FaultKind{"cut": testenv.Cut, "hang": testenv.Hang} {
 			t.Run(sort+", "+name, func(t *testing.T) {
 				s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: time.Second})
-				put(t, s, "key", noise(1, size))
-				s.transport.CloseIdleConnections()
 				proxy.Set(testenv.Fault{Kind: kind, AfterDownload: int64(size) / 3})
 				r, _, err := s.Get(t.Context(), "key")
 				if err != nil {

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/md5"
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +10,15 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
 // Put implements Store. Up to one part is one request; more is a multipart
-// upload, of which one part is on its way while the next is read: two parts are
-// in memory, however large the object is. Every request carries the SHA-256 of
-// its body, which the server checks.
+// upload, of which two parts are on their way while a third is read: three parts
+// are in memory, however large the object is. A part that fails is sent again, by
+// itself.
 func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if err := checkKey(key); err != nil {
 		return 0, s.error(ctx, "put", key, err)
@@ -33,16 +32,22 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 		return 0, s.sourceError(ctx, key, err)
 	}
 	err = s.try(ctx, s.begin, func() error {
-		body := newPartBody(first)
-		defer body.release()
-		_, err := s.core.PutObject(ctx, s.url.Bucket, s.object(key), body, int64(len(first)), "", hexSHA256(first),
-			minio.PutObjectOptions{DisableContentSha256: true}) // not again, in chunks
+		_, err := s.putWhole(ctx, key, first, s.objectOptions())
 		return err
 	})
 	if err != nil {
 		return 0, s.error(ctx, "put", key, err)
 	}
 	return int64(len(first)), nil
+}
+
+// putWhole is one attempt to store an object by one request.
+func (s *S3) putWhole(ctx context.Context, key string, data []byte, opts minio.PutObjectOptions) (minio.UploadInfo, error) {
+	sum := s.checksum(data)
+	sum.addTo(&opts)
+	body := newPartBody(data)
+	defer body.release()
+	return s.core.PutObject(ctx, s.url.Bucket, s.object(key), body, int64(len(data)), "", sum.sha256Hex, opts)
 }
 
 // partSize returns the part size for r: that of the URL, unless r says that it
@@ -95,16 +100,14 @@ func (s *S3) sourceError(ctx context.Context, key string, err error) error {
 	return readError(key, err)
 }
 
-func hexSHA256(p []byte) string {
-	sum := sha256.Sum256(p)
-	return hex.EncodeToString(sum[:])
-}
-
 // putParts uploads first, which is full, and the rest of r as parts.
 func (s *S3) putParts(ctx context.Context, key string, first []byte, r io.Reader) (int64, error) {
-	u := &upload{s3: s, key: key, object: s.object(key)}
+	u := &upload{s3: s, key: key, object: s.object(key), mark: rand.Text()}
 	err := s.try(ctx, s.begin, func() (err error) {
-		u.id, err = s.core.NewMultipartUpload(ctx, s.url.Bucket, u.object, minio.PutObjectOptions{})
+		opts := s.objectOptions()
+		opts.UserMetadata = map[string]string{markName: u.mark}
+		s.announceChecksum(&opts)
+		u.id, err = s.core.NewMultipartUpload(ctx, s.url.Bucket, u.object, opts)
 		return err
 	})
 	if err != nil {
@@ -123,102 +126,126 @@ func (s *S3) putParts(ctx context.Context, key string, first []byte, r io.Reader
 	return 0, err
 }
 
+// markName is a metadatum of each object of several parts, by which an upload
+// knows its own.
+const markName = "Upload"
+
+// sending is how many parts are on their way at once. One more is in memory, the
+// one that is being read.
+const sending = 2
+
 // upload is one multipart upload.
 type upload struct {
 	s3     *S3
 	key    string
 	object string
 	id     string
-	parts  []minio.CompletePart
-	size   int64
+	mark   string
+
+	mu    sync.Mutex
+	parts []minio.CompletePart // by number, from 1; those on their way are empty
+	size  int64
 }
 
 // send uploads all parts and completes the upload. Its error is complete.
 func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 	partCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	spare := make([]byte, len(part))
+	g, partCtx := errgroup.WithContext(partCtx)
+	partSize := len(part)
+	spare := make(chan []byte, sending+1)
+	for range sending {
+		spare <- nil // never needed for an object of one part and a bit
+	}
 	for last := false; len(part) > 0; {
 		if len(u.parts) == maxParts {
-			return u.s3.error(ctx, "put", u.key, status.WithHint(status.ReasonStore,
-				fmt.Sprintf("raise it with part-size in the store's URL; uploads take twice as much memory as a part (now %d MiB)", cap(spare)/mib),
-				fmt.Errorf("the object needs more than %d parts of %d MiB", maxParts, cap(spare)/mib)))
-		}
-		sent := make(chan error, 1)
-		go func() { sent <- u.sendPart(partCtx, part) }()
-
-		var n int
-		var readErr error
-		if !last {
-			n, readErr = readPart(ctx, r, spare[:cap(spare)])
-			last = readErr == io.EOF //nolint:errorlint // see Put
-		}
-		broken := readErr != nil && !last
-		if broken {
 			cancel()
+			_ = g.Wait()
+			return u.s3.error(ctx, "put", u.key, status.WithHint(status.ReasonStore,
+				fmt.Sprintf("raise it with part-size in the store's URL; uploads take %d times as much memory as a part (now %d MiB)", sending+1, partSize/mib),
+				fmt.Errorf("the object needs more than %d parts of %d MiB", maxParts, partSize/mib)))
 		}
-		err := <-sent
-		if broken {
-			return u.s3.sourceError(ctx, u.key, readErr)
+		number := u.begin(int64(len(part)))
+		sent := part
+		g.Go(func() error {
+			defer func() { spare <- sent[:partSize] }()
+			return u.sendPart(partCtx, number, sent)
+		})
+		if last {
+			break
 		}
-		if err != nil {
-			return u.s3.error(ctx, "put", u.key, err)
+		next := <-spare
+		if next == nil {
+			next = make([]byte, partSize)
 		}
-		part, spare = spare[:n], part
+		n, err := readPart(partCtx, r, next)
+		last = err == io.EOF //nolint:errorlint // see Put
+		if err != nil && !last {
+			failed := partCtx.Err() != nil && ctx.Err() == nil // a part, not the source
+			cancel()
+			if partErr := g.Wait(); failed {
+				return u.s3.error(ctx, "put", u.key, partErr)
+			}
+			return u.s3.sourceError(ctx, u.key, err)
+		}
+		part = next[:n]
 	}
-	if err := u.complete(ctx); err != nil {
+	err := g.Wait()
+	if err == nil {
+		err = u.complete(ctx)
+	}
+	if err != nil {
 		return u.s3.error(ctx, "put", u.key, err)
 	}
 	return nil
 }
 
-func (u *upload) sendPart(ctx context.Context, part []byte) error {
-	sum := hexSHA256(part)
-	number := len(u.parts) + 1
+// begin returns the number of a part of size bytes.
+func (u *upload) begin(size int64) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.parts = append(u.parts, minio.CompletePart{})
+	u.size += size
+	return len(u.parts)
+}
+
+func (u *upload) sendPart(ctx context.Context, number int, part []byte) error {
+	sum := u.s3.checksum(part)
 	return u.s3.try(ctx, u.s3.carry, func() error {
 		body := newPartBody(part)
 		defer body.release()
 		done, err := u.s3.core.PutObjectPart(ctx, u.s3.url.Bucket, u.object, u.id, number, body, int64(len(part)),
-			minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: true})
+			minio.PutObjectPartOptions{Sha256Hex: sum.sha256Hex, CustomHeader: sum.header(), SSE: u.s3.sse, DisableContentSha256: true})
 		if err != nil {
 			return err
 		}
-		u.parts = append(u.parts, minio.CompletePart{PartNumber: number, ETag: done.ETag})
-		u.size += int64(len(part))
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.parts[number-1] = sum.part(number, done.ETag)
 		return nil
 	})
 }
 
 // complete makes the object visible. When an answer gets lost, the upload may
-// be gone because it was completed: then the object tells.
+// be gone because it was completed: then the object tells by its mark.
 func (u *upload) complete(ctx context.Context) error {
 	attempts := 0
+	opts := minio.PutObjectOptions{}
+	if u.s3.url.SSE == SSEC {
+		opts.ServerSideEncryption = u.s3.sse
+	}
 	return u.s3.try(ctx, u.s3.carry, func() error {
 		attempts++
-		_, err := u.s3.core.CompleteMultipartUpload(ctx, u.s3.url.Bucket, u.object, u.id, u.parts, minio.PutObjectOptions{})
+		_, err := u.s3.core.CompleteMultipartUpload(ctx, u.s3.url.Bucket, u.object, u.id, u.parts, opts)
 		if err == nil || attempts == 1 && !transient(err) {
 			return err
 		}
-		info, statErr := u.s3.core.StatObject(ctx, u.s3.url.Bucket, u.object, minio.StatObjectOptions{})
-		if statErr == nil && info.Size == u.size && info.ETag == u.etag() {
+		info, statErr := u.s3.core.StatObject(ctx, u.s3.url.Bucket, u.object, u.s3.readOptions())
+		if statErr == nil && info.Size == u.size && info.UserMetadata[markName] == u.mark {
 			return nil
 		}
 		return err
 	})
-}
-
-// etag returns the ETag that S3 gives to the completed object: the MD5 of the
-// parts' MD5s. It is "" where the server has ETags of another kind.
-func (u *upload) etag() string {
-	h := md5.New()
-	for _, p := range u.parts {
-		sum, err := hex.DecodeString(p.ETag)
-		if err != nil || len(sum) != md5.Size {
-			return ""
-		}
-		h.Write(sum)
-	}
-	return fmt.Sprintf("%x-%d", h.Sum(nil), len(u.parts))
 }
 
 // partBody is a request body over a buffer that will be used again. net/http

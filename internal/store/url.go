@@ -26,7 +26,44 @@ type URL struct {
 	CAFile             string    // PEM file with additional certificate authorities
 	InsecureSkipVerify bool      // accept any certificate
 	PartSize           int64     // bytes of one part of a large upload, a multiple of 1 MiB
+	Checksum           Checksum  // what goes with each body that is sent
+	SSE                SSE       // encryption by the server; empty: the bucket's own
+	SSEKMSKeyID        string    // with SSEKMS; empty: the bucket's, or the server's
+	SSECKeyFile        string    // with SSEC
+	StorageClass       string    // of snapshots; empty: the bucket's
+	LockMode           LockMode  // of snapshots; empty: the bucket's
+	LockDays           int       // with LockMode
 }
+
+// Checksum says what goes with each body that is sent.
+type Checksum string
+
+// The checksums.
+const (
+	ChecksumAuto   Checksum = "auto"   // SHA-256 in the signature; with LockMode a CRC32C as well
+	ChecksumSHA256 Checksum = "sha256" // SHA-256 in the signature and as a checksum that the server keeps
+	ChecksumCRC32C Checksum = "crc32c" // CRC32C that the server keeps, the signature leaves the body out
+	ChecksumNone   Checksum = "none"   // nothing
+)
+
+// SSE is a kind of encryption by the server.
+type SSE string
+
+// The kinds of encryption by the server.
+const (
+	SSES3  SSE = "s3"  // by a key of the store
+	SSEKMS SSE = "kms" // by a key of its key management
+	SSEC   SSE = "c"   // by a key that each request brings along
+)
+
+// LockMode is how fast the lock of an object is.
+type LockMode string
+
+// The lock modes, as S3 writes them.
+const (
+	LockGovernance LockMode = "GOVERNANCE" // who has the right to may lift it
+	LockCompliance LockMode = "COMPLIANCE" // nobody may
+)
 
 // PathStyle says where the bucket's name goes in a request.
 type PathStyle int
@@ -67,6 +104,9 @@ func (u URL) String() string {
 //
 //	s3://bucket/prefix?endpoint=https://host:port&region=name&path-style=true|false
 //	    &ca-file=/path&insecure-skip-verify=true|false&part-size=16MiB
+//	    &checksum=auto|sha256|crc32c|none&storage-class=NAME
+//	    &sse=s3|kms|c&sse-kms-key-id=ID&sse-c-key-file=/path
+//	    &object-lock=governance|compliance&object-lock-days=N
 //	file:///directory
 //
 // Errors carry a hint and never repeat a password that stands in the URL.
@@ -136,7 +176,7 @@ func firstKey(query string) string {
 }
 
 func parseS3(u *url.URL) (URL, error) {
-	out := URL{Bucket: u.Host, PartSize: defaultPartSize}
+	out := URL{Bucket: u.Host, PartSize: defaultPartSize, Checksum: ChecksumAuto}
 	if u.Opaque != "" || u.Host == "" {
 		return URL{}, badURL("use s3://bucket/prefix", "store URL: it names no bucket")
 	}
@@ -172,7 +212,27 @@ func parseS3(u *url.URL) (URL, error) {
 			return URL{}, fmt.Errorf("store URL: option %s: %w", key, err)
 		}
 	}
+	if err := out.fits(); err != nil {
+		return URL{}, err
+	}
 	return out, nil
+}
+
+// fits checks the options that belong together.
+func (u URL) fits() error {
+	switch {
+	case u.SSEKMSKeyID != "" && u.SSE != SSEKMS:
+		return badURL("add sse=kms", "store URL: option sse-kms-key-id has no meaning without sse=kms")
+	case u.SSECKeyFile != "" && u.SSE != SSEC:
+		return badURL("add sse=c", "store URL: option sse-c-key-file has no meaning without sse=c")
+	case u.SSE == SSEC && u.SSECKeyFile == "":
+		return badURL("name a file of 32 bytes, or of their base64", "store URL: option sse=c needs sse-c-key-file")
+	case u.LockMode != "" && u.LockDays == 0:
+		return badURL("such as object-lock-days=30", "store URL: option object-lock needs object-lock-days")
+	case u.LockMode == "" && u.LockDays != 0:
+		return badURL("add object-lock=governance or object-lock=compliance", "store URL: option object-lock-days has no meaning without object-lock")
+	}
+	return nil
 }
 
 // maxPrefixLength and maxKeyLength make at most the 1024 bytes of an S3 key,
@@ -232,15 +292,73 @@ func s3Options() map[string]func(*URL, string) error {
 			u.InsecureSkipVerify = skip
 			return err
 		},
+		"checksum": func(u *URL, v string) error {
+			u.Checksum = Checksum(v)
+			return oneOf(v, string(ChecksumAuto), string(ChecksumSHA256), string(ChecksumCRC32C), string(ChecksumNone))
+		},
+		"sse": func(u *URL, v string) error {
+			u.SSE = SSE(v)
+			return oneOf(v, string(SSES3), string(SSEKMS), string(SSEC))
+		},
+		"sse-kms-key-id": func(u *URL, v string) error {
+			u.SSEKMSKeyID = v
+			return printable(v, "an id, an ARN or an alias of a key")
+		},
+		"sse-c-key-file": func(u *URL, v string) error {
+			if !path.IsAbs(v) {
+				return badURL("name a file by its absolute path; the key itself does not belong in the URL", "it is not an absolute path")
+			}
+			u.SSECKeyFile = v
+			return nil
+		},
+		"storage-class": func(u *URL, v string) error {
+			if v == "GLACIER" || v == "DEEP_ARCHIVE" {
+				return badURL("GLACIER_IR is the coldest that can; for older snapshots use a lifecycle rule of the bucket", "a snapshot in %s cannot be read back at once, which each is after its upload", v)
+			}
+			u.StorageClass = v
+			return printable(v, "the name of a storage class, such as STANDARD_IA")
+		},
+		"object-lock": func(u *URL, v string) error {
+			u.LockMode = LockMode(strings.ToUpper(v))
+			return oneOf(v, "governance", "compliance")
+		},
+		"object-lock-days": func(u *URL, v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 1 || n > 36500 {
+				return badURL("such as 30", "%q is not a number of days from 1 to 36500", v)
+			}
+			u.LockDays = n
+			return nil
+		},
 		"part-size": func(u *URL, v string) error {
 			n, err := strconv.ParseInt(strings.TrimSuffix(v, "MiB"), 10, 32)
 			if err != nil || !strings.HasSuffix(v, "MiB") || n*mib < minPartSize || n*mib > maxPartSize {
-				return badURL("such as 16MiB; uploads take twice as much memory", "%q is not a size from 5MiB to 5120MiB", v)
+				return badURL("such as 16MiB; uploads take three times as much memory", "%q is not a size from 5MiB to 5120MiB", v)
 			}
 			u.PartSize = n * mib
 			return nil
 		},
 	}
+}
+
+func oneOf(v string, known ...string) error {
+	if slices.Contains(known, v) {
+		return nil
+	}
+	return badURL("write "+strings.Join(known[:len(known)-1], ", ")+" or "+known[len(known)-1], "%q is none of them", v)
+}
+
+// printable refuses what would not fit in a header.
+func printable(v, what string) error {
+	for _, c := range []byte(v) {
+		if c <= ' ' || c > '~' {
+			return badURL("write "+what, "%q is not %s", v, what)
+		}
+	}
+	if v == "" || len(v) > 2048 {
+		return badURL("write "+what, "it is not %s", what)
+	}
+	return nil
 }
 
 func parseBool(v string) (bool, error) {

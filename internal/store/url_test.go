@@ -11,15 +11,19 @@ import (
 
 func TestParseURL(t *testing.T) {
 	for raw, want := range map[string]URL{
-		"s3://bucket":                       {Bucket: "bucket", PartSize: defaultPartSize},
-		"s3://bucket/":                      {Bucket: "bucket", PartSize: defaultPartSize},
-		"s3://my.bucket-1/a/b%20c/":         {Bucket: "my.bucket-1", Prefix: "a/b c", PartSize: defaultPartSize},
-		"s3://bucket?region=eu-west-1":      {Bucket: "bucket", Region: "eu-west-1", PartSize: defaultPartSize},
-		"s3://bucket?endpoint=http://s3:80": {Bucket: "bucket", Endpoint: "http://s3:80", PartSize: defaultPartSize},
+		"s3://bucket":                       {Bucket: "bucket", PartSize: defaultPartSize, Checksum: ChecksumAuto},
+		"s3://bucket/":                      {Bucket: "bucket", PartSize: defaultPartSize, Checksum: ChecksumAuto},
+		"s3://my.bucket-1/a/b%20c/":         {Bucket: "my.bucket-1", Prefix: "a/b c", PartSize: defaultPartSize, Checksum: ChecksumAuto},
+		"s3://bucket?region=eu-west-1":      {Bucket: "bucket", Region: "eu-west-1", PartSize: defaultPartSize, Checksum: ChecksumAuto},
+		"s3://bucket?endpoint=http://s3:80": {Bucket: "bucket", Endpoint: "http://s3:80", PartSize: defaultPartSize, Checksum: ChecksumAuto},
 		"s3://bucket?endpoint=https%3A%2F%2F[::1]:9000/&path-style=true": {
-			Bucket: "bucket", Endpoint: "https://[::1]:9000", PathStyle: PathStyleOn, PartSize: defaultPartSize},
+			Bucket: "bucket", Endpoint: "https://[::1]:9000", PathStyle: PathStyleOn, PartSize: defaultPartSize, Checksum: ChecksumAuto},
 		"s3://bucket/p?path-style=false&ca-file=/etc/ca.pem&insecure-skip-verify=true&part-size=64MiB": {
-			Bucket: "bucket", Prefix: "p", PathStyle: PathStyleOff, CAFile: "/etc/ca.pem", InsecureSkipVerify: true, PartSize: 64 * mib},
+			Bucket: "bucket", Prefix: "p", PathStyle: PathStyleOff, CAFile: "/etc/ca.pem", InsecureSkipVerify: true, PartSize: 64 * mib, Checksum: ChecksumAuto},
+		"s3://bucket?checksum=none&storage-class=STANDARD_IA&sse=kms&sse-kms-key-id=arn:aws:kms:eu-west-1:1:key/x": {
+			Bucket: "bucket", PartSize: defaultPartSize, Checksum: ChecksumNone, StorageClass: "STANDARD_IA", SSE: SSEKMS, SSEKMSKeyID: "arn:aws:kms:eu-west-1:1:key/x"},
+		"s3://bucket?sse=c&sse-c-key-file=/key&object-lock=governance&object-lock-days=30": {
+			Bucket: "bucket", PartSize: defaultPartSize, Checksum: ChecksumAuto, SSE: SSEC, SSECKeyFile: "/key", LockMode: LockGovernance, LockDays: 30},
 		"file:///backups":         {Dir: "/backups"},
 		"file:///a//b/../c%20d/":  {Dir: "/a/c d"},
 		"file:///with%3Fquestion": {Dir: "/with?question"},
@@ -59,7 +63,7 @@ func TestParseURLRefuses(t *testing.T) {
 		{"s3://bucket?acess_key=hunter2", `store URL: unknown option "acess_key"`,
 			"keys do not belong in the URL: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
 		{"s3://bucket?end-point=x", `store URL: unknown option "end-point"`,
-			"known options: ca-file, endpoint, insecure-skip-verify, part-size, path-style, region"},
+			"known options: ca-file, checksum, endpoint, insecure-skip-verify, object-lock, object-lock-days, part-size, path-style, region, sse, sse-c-key-file, sse-kms-key-id, storage-class"},
 		{"s3://bucket?region=a&region=b", `store URL: option "region" is given 2 times`, "give it once"},
 		{"s3://bucket?region=", `store URL: option region: "" is not the name of a region`, "such as us-east-1"},
 		{"s3://bucket?region=%zz", `store URL: its options cannot be parsed: invalid URL escape "%zz"`, "options look like ?endpoint=https://host:port&region=name"},
@@ -73,8 +77,22 @@ func TestParseURLRefuses(t *testing.T) {
 			"give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
 		{"s3://bucket?path-style=yes", `store URL: option path-style: "yes" is neither true nor false`, "write true or false"},
 		{"s3://bucket?ca-file=ca.pem", `store URL: option ca-file: "ca.pem" is not an absolute path`, "name a PEM file by its absolute path"},
-		{"s3://bucket?part-size=4MiB", `store URL: option part-size: "4MiB" is not a size from 5MiB to 5120MiB`, "such as 16MiB; uploads take twice as much memory"},
-		{"s3://bucket?part-size=16", `store URL: option part-size: "16" is not a size from 5MiB to 5120MiB`, "such as 16MiB; uploads take twice as much memory"},
+		{"s3://bucket?part-size=4MiB", `store URL: option part-size: "4MiB" is not a size from 5MiB to 5120MiB`, "such as 16MiB; uploads take three times as much memory"},
+		{"s3://bucket?part-size=16", `store URL: option part-size: "16" is not a size from 5MiB to 5120MiB`, "such as 16MiB; uploads take three times as much memory"},
+		{"s3://bucket?checksum=md5", `store URL: option checksum: "md5" is none of them`, "write auto, sha256, crc32c or none"},
+		{"s3://bucket?sse=AES256", `store URL: option sse: "AES256" is none of them`, "write s3, kms or c"},
+		{"s3://bucket?sse=c", `store URL: option sse=c needs sse-c-key-file`, "name a file of 32 bytes, or of their base64"},
+		{"s3://bucket?sse=s3&sse-c-key-file=/k", `store URL: option sse-c-key-file has no meaning without sse=c`, "add sse=c"},
+		{"s3://bucket?sse=c&sse-c-key-file=hunter2", `store URL: option sse-c-key-file: it is not an absolute path`, "name a file by its absolute path; the key itself does not belong in the URL"},
+		{"s3://bucket?sse-kms-key-id=x", `store URL: option sse-kms-key-id has no meaning without sse=kms`, "add sse=kms"},
+		{"s3://bucket?sse=kms&sse-kms-key-id=a%20b", `store URL: option sse-kms-key-id: "a b" is not an id, an ARN or an alias of a key`, "write an id, an ARN or an alias of a key"},
+		{"s3://bucket?storage-class=", `store URL: option storage-class: it is not the name of a storage class, such as STANDARD_IA`, "write the name of a storage class, such as STANDARD_IA"},
+		{"s3://bucket?storage-class=GLACIER", `store URL: option storage-class: a snapshot in GLACIER cannot be read back at once, which each is after its upload`,
+			"GLACIER_IR is the coldest that can; for older snapshots use a lifecycle rule of the bucket"},
+		{"s3://bucket?object-lock=on", `store URL: option object-lock: "on" is none of them`, "write governance or compliance"},
+		{"s3://bucket?object-lock=governance", `store URL: option object-lock needs object-lock-days`, "such as object-lock-days=30"},
+		{"s3://bucket?object-lock-days=1", `store URL: option object-lock-days has no meaning without object-lock`, "add object-lock=governance or object-lock=compliance"},
+		{"s3://bucket?object-lock=governance&object-lock-days=0", `store URL: option object-lock-days: "0" is not a number of days from 1 to 36500`, "such as 30"},
 		{"file://backups/x", `store URL: file:// takes no host, but has "backups"`, "a directory takes three slashes: file:///backups/x"},
 		{"file:backups", `store URL: the directory "backups" is not absolute`, "write file:///backups"},
 		{"file:///", "store URL: it names no directory", "name a directory: file:///backups"},
@@ -100,6 +118,7 @@ func TestParseURLRefuses(t *testing.T) {
 func FuzzParseURL(f *testing.F) {
 	for _, s := range []string{
 		"s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=eu-west-1&path-style=true&part-size=8MiB",
+		"s3://b-c?sse=kms&sse-kms-key-id=k&object-lock=compliance&object-lock-days=7&storage-class=STANDARD_IA&checksum=crc32c",
 		"file:///var/backups", "s3://u:p@bucket", "file://host/x", "s3://bucket?ca-file=/x&insecure-skip-verify=false",
 	} {
 		f.Add(s)

@@ -89,7 +89,7 @@ func (r *follower) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		if err != nil && err != io.EOF {
-			return 0, status.WithReason(status.ReasonFile, err)
+			return 0, status.WithReason(status.ReasonFile, marked{err, errDataDir})
 		}
 		if gone {
 			if r.child.err != nil {

@@ -18,7 +18,7 @@ func Reasons() []status.Reason {
 		status.ReasonUnreachable, status.ReasonTimeout, status.ReasonAuth, status.ReasonNoPerm, status.ReasonLoading,
 		status.ReasonMasterDown, status.ReasonRejected, status.ReasonRedis,
 		status.ReasonStoreUnreachable, status.ReasonStoreDenied, status.ReasonStoreMissing, status.ReasonStore,
-		status.ReasonDiskFull, status.ReasonFile, status.ReasonSave, status.ReasonSaveBusy, status.ReasonVerify, status.ReasonCorrupt, status.ReasonKey,
+		status.ReasonDiskFull, status.ReasonMemory, status.ReasonFile, status.ReasonMisconf, status.ReasonSave, status.ReasonSaveBusy, status.ReasonVerify, status.ReasonCorrupt, status.ReasonKey,
 	}
 }
 

@@ -244,10 +244,10 @@ func TestJobRetriesSoonWhenWritesAreRefused(t *testing.T) {
 	j := &Job{opts: Options{RetryMin: time.Minute, RetryMax: time.Hour}}
 	plain := errors.New("x")
 	for range 100 {
-		if d := j.backoff(0, facts{savePoints: true}.saveFailed(plain)); d > 10*time.Second || d < 5*time.Second {
+		if d := j.backoff(0, facts{savePoints: true}.saveFailed("", plain)); d > 10*time.Second || d < 5*time.Second {
 			t.Errorf("pause %s, want 5 to 10 s", d)
 		}
-		if d := j.backoff(0, facts{}.saveFailed(plain)); d > time.Minute || d < 30*time.Second {
+		if d := j.backoff(0, facts{}.saveFailed("", plain)); d > time.Minute || d < 30*time.Second {
 			t.Errorf("pause %s, want 30 to 60 s", d)
 		}
 		if d := j.backoff(1000, plain); d > time.Hour || d < time.Hour/2 {

@@ -26,6 +26,7 @@ const maxManifest = 1 << 20
 // How a snapshot was taken from the server.
 const (
 	SourceBGSave = "bgsave" // the temporary file of the server's own fork child
+	SourceStream = "stream" // the data set that a replica gets
 )
 
 // How the stored object is compressed and encrypted.
@@ -50,11 +51,13 @@ type Manifest struct {
 	ID            string `json:"id"`       // see NewID
 	Instance      string `json:"instance"` // the logical Redis it was made of
 
-	// CreatedAt is when the server confirmed that its save had begun, by the
-	// sidecar's clock: the snapshot holds nothing written after it. UTC.
+	// CreatedAt is when the server said that its save, or its stream, had begun,
+	// by the sidecar's clock: the snapshot holds nothing written after it. UTC.
 	CreatedAt time.Time `json:"created_at"`
 	Tool      string    `json:"tool"`   // program and version that made it
-	Source    string    `json:"source"` // SourceBGSave
+	Source    string    `json:"source"` // SourceBGSave or SourceStream
+	// SourceReason says why this source, for people.
+	SourceReason string `json:"source_reason,omitempty"`
 
 	Server    Server      `json:"server"`
 	RDB       RDB         `json:"rdb"`

@@ -1,7 +1,14 @@
 package backup
 
-// Permissions returns the commands that taking a snapshot sends, as rules of an
-// ACL name them. CLUSTER NODES is asked of a cluster's nodes only.
-func Permissions() []string {
-	return []string{"bgsave", "cluster|nodes", "config|get", "info"}
+// Permissions returns the commands that taking a snapshot from a source sends, as
+// rules of an ACL name them. CLUSTER NODES is asked of a cluster's nodes only.
+func Permissions(source string) []string {
+	commands := []string{"cluster|nodes", "config|get", "info"}
+	if source != SourceStream {
+		commands = append(commands, "bgsave")
+	}
+	if source == SourceStream || source == SourceAuto {
+		commands = append(commands, "psync", "pubsub|numsub", "replconf")
+	}
+	return commands
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,8 +19,7 @@ import (
 // Redis is the server that snapshots are taken of. Replies are strings, int64,
 // nil and []any of these; every error carries a status reason.
 //
-// A user with few rights needs INFO, BGSAVE, CONFIG GET and, in a cluster,
-// CLUSTER NODES.
+// A user with few rights needs what Permissions returns.
 type Redis interface {
 	// Do sends one command.
 	Do(ctx context.Context, args ...string) (any, error)
@@ -27,6 +27,8 @@ type Redis interface {
 	// error when the server answered that command with one; the second result
 	// is not nil only when the connection failed.
 	Pipeline(ctx context.Context, cmds ...[]string) ([]any, error)
+	// Replicate asks for the data set as a replica does; see redis.Client.
+	Replicate(ctx context.Context, port int, began func(id string, offset int64)) (io.ReadCloser, error)
 }
 
 // callTimeout bounds one exchange with the server.
@@ -37,7 +39,11 @@ type facts struct {
 	info       info.Info // default sections
 	dir        string    // its data directory, as mounted here
 	dbfilename string
-	savePoints bool // saves by itself, so a failed save stops writes; see stop-writes-on-bgsave-error
+	dirErr     error // why dir is not known or cannot be looked into
+	savePoints bool  // a failed save makes it refuse writes: it has save points and stop-writes-on-bgsave-error
+
+	// streamNeedsDisk is that the server writes its own dump to stream it.
+	streamNeedsDisk bool
 }
 
 // learn asks the server for its facts. dataDir, if not empty, is where its data
@@ -60,25 +66,35 @@ func learn(ctx context.Context, redis Redis, dataDir string) (facts, error) {
 	if in.Get("loading") == "1" {
 		return facts{}, status.WithReason(status.ReasonLoading, errors.New("the server is still loading its data"))
 	}
-	replies, err = pipeline(ctx, redis, []string{"CONFIG", "GET", "dir"}, []string{"CONFIG", "GET", "dbfilename"}, []string{"CONFIG", "GET", "save"})
+	get := func(name string) []string { return []string{"CONFIG", "GET", name} }
+	replies, err = pipeline(ctx, redis, get("dir"), get("dbfilename"), get("save"), get("stop-writes-on-bgsave-error"), get("repl-diskless-sync"))
 	if err != nil {
 		return facts{}, err
 	}
 	if f.dir == "" {
 		if f.dir, err = configReply(replies[0]); err != nil {
-			return facts{}, status.WithHint(status.ReasonOf(err), "allow CONFIG GET to the sidecar's user, or set backup.data-dir to where the server's data directory is mounted",
+			f.dirErr = status.WithHint(status.ReasonOf(err), "allow CONFIG GET to the sidecar's user, or set backup.data-dir to where the server's data directory is mounted",
 				fmt.Errorf("where does the server keep its data: %w", err))
 		}
 	}
-	// These two are known better than guessed, but a server that does not tell
-	// can be backed up all the same.
+	// These are known better than guessed, but a server that does not tell can be
+	// backed up all the same.
 	if name, err := configReply(replies[1]); err == nil && name == filepath.Base(name) {
 		f.dbfilename = name
 	}
 	if points, err := configReply(replies[2]); err == nil {
 		f.savePoints = points != ""
 	}
-	return f, checkDir(f.dir)
+	if stop, err := configReply(replies[3]); err == nil && stop == "no" {
+		f.savePoints = false
+	}
+	if diskless, err := configReply(replies[4]); err == nil {
+		f.streamNeedsDisk = diskless == "no"
+	}
+	if f.dirErr == nil {
+		f.dirErr = checkDir(f.dir)
+	}
+	return f, nil
 }
 
 // checkDir makes sure that the server's data directory can be looked into.
@@ -105,6 +121,9 @@ const hintUser = "run the sidecar as the user that redis-server runs as (runAsUs
 
 // lastDump returns the size of the server's dump in bytes, 0 when there is none.
 func (f facts) lastDump() int64 {
+	if f.dirErr != nil {
+		return 0
+	}
 	st, err := os.Stat(filepath.Join(f.dir, f.dbfilename))
 	if err != nil {
 		return 0
@@ -135,7 +154,7 @@ func (f facts) checkSpace() error {
 	}
 	if need := expected + expected/5; available < need {
 		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file",
-			fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(need)))
+			marked{fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(need)), errNoRoom})
 	}
 	return nil
 }
@@ -179,6 +198,14 @@ func countKeys(in info.Info) (c keyCount) {
 		}
 	}
 	return c
+}
+
+// countCalls reads a line of INFO commandstats such as
+// cmdstat_flushall:calls=1,usec=15,usec_per_call=15.00.
+func countCalls(in info.Info, command string) int64 {
+	calls, _, _ := strings.Cut(strings.TrimPrefix(in.Get("cmdstat_"+command), "calls="), ",")
+	n, _ := strconv.ParseInt(calls, 10, 64)
+	return n
 }
 
 func pipeline(ctx context.Context, redis Redis, cmds ...[]string) ([]any, error) {

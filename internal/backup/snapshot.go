@@ -35,6 +35,12 @@ type SnapshotOptions struct {
 	// Encryption says for whom what is stored is encrypted.
 	Encryption Encryption
 
+	// Source is where they come from, one of Sources. "" is SourceBGSave.
+	Source string
+	// MemoryLimit is that of the server's container, in bytes; 0 is not known. See
+	// checkMemory.
+	MemoryLimit int64
+
 	// BusyTimeout is how long another save, a rewrite or the sync of a replica
 	// may keep the server from saving. The default is 15 minutes.
 	BusyTimeout time.Duration
@@ -53,6 +59,8 @@ type Snapshotter struct {
 	base      *Catalogue // of the instance
 	catalogue *Catalogue // that snapshots are put in: in a cluster, that of the shard
 	log       *slog.Logger
+
+	distrust distrust // of bgsave; used by Snapshot only
 }
 
 // NewSnapshotter returns a Snapshotter; the error is about opts.
@@ -75,6 +83,12 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	}
 	if err := ValidShard(opts.Shard); err != nil {
 		return nil, err
+	}
+	if opts.Source == "" {
+		opts.Source = SourceBGSave
+	}
+	if !slices.Contains(Sources(), opts.Source) {
+		return nil, fmt.Errorf("source %q is none of %v", opts.Source, Sources())
 	}
 	if opts.BusyTimeout == 0 {
 		opts.BusyTimeout = 15 * time.Minute
@@ -145,10 +159,25 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if err := r.catalogue.checkShard(ctx, place.slots); err != nil {
 		return Manifest{}, err
 	}
-	from, err := r.source()
-	if err != nil {
-		return Manifest{}, err
+	from := r.choose()
+	for {
+		r.log.Info("taking a snapshot", "source", from.name(), "why", from.reason)
+		m, err := r.take(ctx, from, place)
+		if err == nil {
+			return m, nil
+		}
+		other, ok := r.instead(from, err)
+		if !ok || ctx.Err() != nil {
+			return Manifest{}, err
+		}
+		r.log.Warn("trying another source", "source", other.name(), "error", err, "hint", status.HintOf(err))
+		from = other
 	}
+}
+
+// take takes the snapshot from one source. place is where the server was in a
+// cluster before.
+func (r *run) take(ctx context.Context, from choice, place clusterPlace) (Manifest, error) {
 	c, err := from.start(ctx)
 	if err != nil {
 		return Manifest{}, err
@@ -172,6 +201,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 		CreatedAt:     at.created,
 		Tool:          r.opts.Tool,
 		Source:        from.name(),
+		SourceReason:  from.reason,
 		Server:        describeServer(r.opts.Pod, at, place),
 		Slots:         place.slots,
 		Cluster:       place.cluster,
@@ -316,20 +346,14 @@ func (r *run) cleanUp(ctx context.Context, id string) {
 }
 
 func describeServer(pod string, at *moment, place clusterPlace) Server {
-	offset, _ := at.info.Int("master_repl_offset")
-	role := at.info.Get("role")
-	if role == "slave" {
-		// What it has applied, which can be less than it has received.
-		offset, _ = at.info.Int("slave_repl_offset")
-	}
 	return Server{
 		Pod:               pod,
 		RunID:             at.runID,
-		Role:              role,
+		Role:              at.info.Get("role"),
 		Mode:              at.info.Mode(),
 		Version:           at.info.Get("redis_version"),
 		NodeID:            place.nodeID,
-		ReplicationID:     at.info.Get("master_replid"),
-		ReplicationOffset: offset,
+		ReplicationID:     at.replicationID,
+		ReplicationOffset: at.replicationOffset,
 	}
 }

@@ -50,12 +50,39 @@ type capture interface {
 
 // moment is what is known of the moment whose data an RDB holds.
 type moment struct {
-	info    info.Info // default sections, just before it
+	info    info.Info // default sections, just before it or just after
 	created time.Time // see Manifest.CreatedAt
 	began   time.Time // not after the moment, by the server's clock
 	before  keyCount  // around the fork, as near as can be
 	after   keyCount
 	runID   string
+	// The replication stream at the moment. What a replica has applied, which can
+	// be less than it has received.
+	replicationID     string
+	replicationOffset int64
+}
+
+// waitIdle returns INFO persistence of a moment in which no child ran. limit is
+// how long that may take up to the deadline.
+func waitIdle(ctx context.Context, redis Redis, deadline time.Time, limit time.Duration) (info.Info, error) {
+	const interval = 200 * time.Millisecond
+	for {
+		in, err := askInfo(ctx, redis, "persistence")
+		if err != nil {
+			return info.Info{}, err
+		}
+		child := busy(in)
+		if child == "" {
+			return in, nil
+		}
+		if time.Now().After(deadline) {
+			return info.Info{}, status.WithHint(status.ReasonSaveBusy, "see INFO persistence and INFO replication for what takes so long; another time of day may suit better: backup.schedule",
+				fmt.Errorf("the server could not save for %s: it was busy with %s", limit, child))
+		}
+		if err := sleep(ctx, interval); err != nil {
+			return info.Info{}, err
+		}
+	}
 }
 
 // confirm makes sure that an intact RDB is of this moment. runID is that of the
@@ -91,9 +118,4 @@ func plausible(keys uint64, before, after keyCount) error {
 		return fmt.Errorf("the file holds %d keys, the server held %d to %d when it began", keys, least, most)
 	}
 	return nil
-}
-
-// source returns the source to use.
-func (r *run) source() (source, error) {
-	return &bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, log: r.log}, nil
 }

@@ -50,6 +50,7 @@ type bgsave struct {
 	redis       Redis
 	facts       facts
 	busyTimeout time.Duration
+	memoryLimit int64
 	log         *slog.Logger
 }
 
@@ -97,15 +98,15 @@ func (s *save) cutOff(n int64) error {
 		return status.WithHint(status.ReasonSave, "FLUSHALL and the full resync of a replica do that; the next try will show what is there now",
 			fmt.Errorf("the server stopped its save after %s", human.Bytes(n)))
 	}
-	return status.WithHint(status.ReasonSave, "see the log of redis-server: out of memory, or the disk is full or broken",
-		s.facts.saveFailed(fmt.Errorf("the save failed after %s", human.Bytes(n))))
+	return s.facts.saveFailed("see the log of redis-server: out of memory, or the disk is full or broken",
+		fmt.Errorf("%w after %s", errSaveFailed, human.Bytes(n)))
 }
 
 func (s *save) confirm(_ context.Context, summary rdb.Summary) error {
 	if !s.child.ok {
 		// The descriptor shows all that the child wrote; what failed was to bring
 		// it to disk or to rename it.
-		err := s.facts.saveFailed(errors.New("rdb_last_bgsave_status is err"))
+		err := s.facts.saveFailed("", errors.New("rdb_last_bgsave_status is err"))
 		s.log.Warn("the server could not keep its own dump, the snapshot is whole", "error", err, "hint", "see the log of redis-server")
 	}
 	return s.at.confirm(s.child.runID, summary)
@@ -127,6 +128,9 @@ func (s *save) close() {
 // of that save. The error is errNotSeen when it did not find it; the save may
 // then be over or not.
 func (b *bgsave) try(ctx context.Context) (*save, error) {
+	if b.facts.dirErr != nil {
+		return nil, b.facts.dirErr
+	}
 	deadline := time.Now().Add(b.busyTimeout)
 	watch, err := watchDir(b.facts.dir)
 	if err != nil {
@@ -135,8 +139,11 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 		defer watch.close()
 	}
 	for {
-		idle, err := b.waitIdle(ctx, deadline)
+		idle, err := waitIdle(ctx, b.redis, deadline, b.busyTimeout)
 		if err != nil {
+			return nil, err
+		}
+		if err := b.facts.checkMemory(ctx, b.redis, b.memoryLimit, idle); err != nil {
 			return nil, err
 		}
 		if err := b.facts.checkSpace(); err != nil {
@@ -165,28 +172,6 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 			return nil, err
 		}
 		return s, nil
-	}
-}
-
-// waitIdle returns INFO persistence of a moment in which no child ran.
-func (b *bgsave) waitIdle(ctx context.Context, deadline time.Time) (info.Info, error) {
-	const interval = 200 * time.Millisecond
-	for {
-		in, err := askInfo(ctx, b.redis, "persistence")
-		if err != nil {
-			return info.Info{}, err
-		}
-		child := busy(in)
-		if child == "" {
-			return in, nil
-		}
-		if time.Now().After(deadline) {
-			return info.Info{}, status.WithHint(status.ReasonSaveBusy, "see INFO persistence and INFO replication for what takes so long; another time of day may suit better: backup.schedule",
-				fmt.Errorf("the server could not save for %s: it was busy with %s", b.busyTimeout, child))
-		}
-		if err := sleep(ctx, interval); err != nil {
-			return info.Info{}, err
-		}
 	}
 }
 
@@ -229,6 +214,11 @@ func (b *bgsave) command(ctx context.Context) (*save, error) {
 	}
 	s.at.before, s.at.after = countKeys(s.at.info), countKeys(keyspace)
 	s.at.runID = s.at.info.Get("run_id")
+	s.at.replicationID = s.at.info.Get("master_replid")
+	s.at.replicationOffset, _ = s.at.info.Int("master_repl_offset")
+	if s.at.info.Get("role") == "slave" {
+		s.at.replicationOffset, _ = s.at.info.Int("slave_repl_offset")
+	}
 	s.saves = persistence.Get("rdb_saves")
 	s.at.began = s.at.created
 	if usec, ok := s.at.info.Int("server_time_usec"); ok {
@@ -237,26 +227,34 @@ func (b *bgsave) command(ctx context.Context) (*save, error) {
 	return s, nil
 }
 
+// errForkRefused is wrapped by the error of a BGSAVE that the server refused at
+// once: no source can do without a fork.
+var errForkRefused = errors.New("the server refused to save")
+
 // refused explains an error reply to BGSAVE.
 func (b *bgsave) refused(err error) error {
 	if reason := status.ReasonOf(err); reason != status.ReasonRedis {
 		return err // noperm, loading …: already explained
 	}
-	return status.WithHint(status.ReasonSave, "see the log of redis-server; most often there is not enough memory for a fork: set vm.overcommit_memory=1 or raise the memory limit",
-		b.facts.saveFailed(fmt.Errorf("the server refused to save: %w", err)))
+	return b.facts.saveFailed("see the log of redis-server; most often there is not enough memory for a fork: set vm.overcommit_memory=1 or raise the memory limit",
+		fmt.Errorf("%w: %w", errForkRefused, err))
 }
 
-// errWritesRefused is wrapped by the error of a save that has, unless
-// stop-writes-on-bgsave-error is no, left the server refusing writes.
-var errWritesRefused = errors.New("until a save succeeds the server may refuse writes (MISCONF)")
+var (
+	// errSaveFailed is wrapped by the error of a save that the server itself takes
+	// for failed.
+	errSaveFailed = errors.New("the save failed")
+	// errWritesRefused is wrapped by it, too, when the server refuses writes from
+	// then on; see mend.go.
+	errWritesRefused = errors.New("the server refuses writes until a save succeeds (MISCONF)")
+)
 
-// saveFailed adds to the error of a failed save what it means for a server that
-// saves by itself, too.
-func (f facts) saveFailed(err error) error {
+// saveFailed adds to the error of a failed save what it means for the server.
+func (f facts) saveFailed(hint string, err error) error {
 	if !f.savePoints {
-		return err
+		return status.WithHint(status.ReasonSave, hint, err)
 	}
-	return fmt.Errorf("%w; %w", err, errWritesRefused)
+	return status.WithHint(status.ReasonMisconf, hint, fmt.Errorf("%w; %w", err, errWritesRefused))
 }
 
 // tempFiles returns the temporary files of fork children in the data directory,
@@ -346,7 +344,7 @@ func (f *finder) wait(ctx context.Context) (*os.File, error) {
 		}
 		if time.Since(began) > patience {
 			return nil, status.WithHint(status.ReasonFile, f.facts.hintDir(),
-				fmt.Errorf("the server saves, but no file of it appears in %s", f.facts.dir))
+				marked{fmt.Errorf("the server saves, but no file of it appears in %s", f.facts.dir), errDataDir})
 		}
 		if time.Since(began) > eager {
 			interval = 20 * time.Millisecond
@@ -459,5 +457,5 @@ func dataDirError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		hint = hintUser
 	}
-	return status.WithHint(status.ReasonFile, hint, fmt.Errorf("data directory of the server: %w", err))
+	return status.WithHint(status.ReasonFile, hint, fmt.Errorf("%w: %w", errDataDir, err))
 }

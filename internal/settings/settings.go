@@ -107,8 +107,11 @@ type Backup struct {
 	Store    string
 	Instance string
 	Role     string // any, master, replica
+	Source   string // auto, bgsave, stream
 	DataDir  string
-	Jitter   time.Duration
+	// MemoryLimit is that of the server's container, in bytes; 0 is not known.
+	MemoryLimit int
+	Jitter      time.Duration
 
 	Encryption BackupEncryption
 	Retention  Retention

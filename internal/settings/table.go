@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -239,6 +240,16 @@ func table() []entry {
 			name: "backup.role", def: "master",
 			value: oneOf(func(s *Settings) *string { return &s.Backup.Role }, "master", "replica", "any"),
 			help:  "Take snapshots only while the server has this role. With master, a StatefulSet makes one snapshot at a time, however many pods it has.",
+		},
+		{
+			name: "backup.source", def: "auto",
+			value: oneOf(func(s *Settings) *string { return &s.Backup.Source }, "auto", "bgsave", "stream"),
+			help:  "Where snapshots come from: bgsave, the file that the server saves to its data directory, or stream, what it sends to a replica. auto is bgsave if that directory is there, can be read and has room, else stream.",
+		},
+		{
+			name: "backup.memory-limit", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.MemoryLimit }, 0, math.MaxInt),
+			help:  "Memory limit of the server's container in bytes, as the downward API gives it (resourceFieldRef limits.memory). A save that would not fit is refused. 0: only the node's memory is known.",
 		},
 		{
 			name:  "backup.data-dir",

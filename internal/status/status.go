@@ -252,6 +252,7 @@ const (
 
 	// Files and snapshots.
 	ReasonDiskFull  Reason = "disk_full"
+	ReasonMemory    Reason = "memory"      // not enough for the server to fork
 	ReasonFile      Reason = "file"        // a file cannot be read or written
 	ReasonSyntax    Reason = "syntax"      // redis.conf does not parse, unknown directive
 	ReasonRejected  Reason = "rejected"    // the server refused a value

@@ -27,6 +27,10 @@ type Redis interface {
 	// error when the server answered that command with one; the second result
 	// is not nil only when the connection failed.
 	Pipeline(ctx context.Context, cmds ...[]string) ([]any, error)
+}
+
+// Replicator is a Redis that the source stream can be used with.
+type Replicator interface {
 	// Replicate asks for the data set as a replica does; see redis.Client.
 	Replicate(ctx context.Context, port int, began func(id string, offset int64)) (io.ReadCloser, error)
 }

@@ -50,6 +50,10 @@ const sentinelPort = 65536
 
 // start waits until no child of the server runs, and for the start of the RDB.
 func (s *stream) start(ctx context.Context) (capture, error) {
+	replicator, ok := s.redis.(Replicator)
+	if !ok {
+		return nil, errors.New("this client cannot replicate")
+	}
 	deadline := time.Now().Add(s.busyTimeout)
 	idle, err := waitIdle(ctx, s.redis, deadline, s.busyTimeout)
 	if err != nil {
@@ -80,7 +84,7 @@ func (s *stream) start(ctx context.Context) (capture, error) {
 	defer late.Stop()
 	counting := s.count(ctx, asked)
 	var began error
-	c.body, err = s.redis.Replicate(ctx, s.port(ctx, asked), func(id string, offset int64) {
+	c.body, err = replicator.Replicate(ctx, s.port(ctx, asked), func(id string, offset int64) {
 		c.at.created = time.Now().UTC()
 		c.at.replicationID, c.at.replicationOffset = id, offset
 		late.Stop()

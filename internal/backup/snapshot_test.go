@@ -54,7 +54,7 @@ func TestSnapshot(t *testing.T) {
 			wantRDB := RDB{
 				Version: 10, Magic: "REDIS", Checksummed: true, Walked: true, Keys: 5202, Expires: 1, Functions: 1,
 				Databases: []Database{{Index: 0, Keys: 5201, Expires: 1}, {Index: 9, Keys: 1}},
-				Size:      m.RDB.Size, SHA256: m.RDB.SHA256, CRC64: m.RDB.CRC64,
+				Size:      m.RDB.Size, SHA256: m.RDB.SHA256, CRC64: m.RDB.CRC64, Expiry: m.RDB.Expiry,
 			}
 			if diff := cmp.Diff(wantRDB, m.RDB); diff != "" {
 				t.Errorf("rdb (-want +got):\n%s", diff)

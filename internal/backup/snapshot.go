@@ -289,17 +289,26 @@ func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 
 // read reads an RDB to its end through the walk and into the upload, and makes
 // sure that it is the one that was asked for.
 func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer) (RDB, error) {
-	var plain *tap
-	plain = newTap(c.open(ctx), up, func() {
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var plain *flow
+	plain = newFlow(c.open(reading), up, func() {
 		timer.touch()
-		r.report.bytes(plain.n, up.n)
+		r.report.bytes(plain.n, up.n.Load())
 	})
 	summary, err := rdb.Scan(plain)
 	if err != nil {
+		cause := plain.failure()
+		cancel() // what the flow may still wait for
+		up.interrupt(err)
+		plain.stop()
 		damage, ok := errors.AsType[*rdb.Error](err)
-		if ok && plain.err == nil && damage.Offset == plain.n {
+		if ok && cause == nil && damage.Offset == plain.n {
 			return RDB{}, c.cutOff(plain.n)
 		}
+		return RDB{}, err
+	}
+	if err := plain.wait(); err != nil {
 		return RDB{}, err
 	}
 	out := describeRDB(summary)
@@ -316,9 +325,9 @@ func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error
 	}
 	defer body.Close()
 	var stored *tap
-	stored = newTap(body, nil, func() {
+	stored = newTap(body, func() {
 		timer.touch()
-		r.report.bytes(m.RDB.Size, stored.n)
+		r.report.bytes(m.RDB.Size, stored.n.Load())
 	})
 	if size == m.Object.Size {
 		// One byte more than expected shows a longer object as well.
@@ -326,7 +335,7 @@ func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error
 		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(stored, size+1), buf); err != nil {
 			return err
 		}
-		size = stored.n
+		size = stored.n.Load()
 	}
 	if size != m.Object.Size || stored.sha256() != m.Object.SHA256 {
 		return status.WithHint(status.ReasonVerify, "the store or something before it alters or truncates objects: nothing in it can be trusted until that is found",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -23,11 +24,13 @@ type upload struct {
 	seal   io.WriteCloser // what enc writes to; nil: a sink
 	names  []string       // of the recipients
 	pipe   *io.PipeWriter
-	sum    hash.Hash // of the stored bytes
-	n      int64     // stored bytes
+	sum    hash.Hash    // of the stored bytes
+	n      atomic.Int64 // stored bytes
 	timer  *stallTimer
 	cancel context.CancelFunc // ends Put
 	stored chan putResult     // one value, when Put has returned
+
+	interrupted error // see interrupt
 }
 
 type putResult struct {
@@ -100,7 +103,7 @@ func (s sink) Write(p []byte) (int, error) {
 	n, err := s.pipe.Write(p)
 	s.timer.leaveStore()
 	s.sum.Write(p[:n])
-	s.n += int64(n)
+	s.n.Add(int64(n))
 	return n, err
 }
 
@@ -124,8 +127,8 @@ func (u *upload) commit() (Object, error) {
 		return Object{}, put.err
 	case err != nil:
 		return Object{}, fmt.Errorf("compress and encrypt: %w", err)
-	case put.size != u.n:
-		return Object{}, status.WithReason(status.ReasonVerify, fmt.Errorf("the store took %d bytes of %d", put.size, u.n))
+	case put.size != u.n.Load():
+		return Object{}, status.WithReason(status.ReasonVerify, fmt.Errorf("the store took %d bytes of %d", put.size, u.n.Load()))
 	}
 	encryption := EncryptionNone
 	if u.seal != nil {
@@ -133,12 +136,19 @@ func (u *upload) commit() (Object, error) {
 	}
 	return Object{
 		Name:        objectName(CompressionZstd, encryption),
-		Size:        u.n,
+		Size:        u.n.Load(),
 		SHA256:      hex.EncodeToString(u.sum.Sum(nil)),
 		Compression: CompressionZstd,
 		Encryption:  encryption,
 		Recipients:  u.names,
 	}, nil
+}
+
+// interrupt makes a Write that waits for the store return, and all that follow
+// fail. abort has to come after it.
+func (u *upload) interrupt(why error) {
+	u.interrupted = why
+	u.pipe.CloseWithError(why)
 }
 
 // abort ends the upload because of why, so that no object comes to be. It
@@ -147,6 +157,9 @@ func (u *upload) abort(why error) error {
 	const patience = 5 * time.Second // for the store to take its parts back
 	select {
 	case put := <-u.stored:
+		if u.interrupted != nil && errors.Is(put.err, u.interrupted) {
+			return nil
+		}
 		return put.err
 	default:
 	}

@@ -75,12 +75,18 @@ func (c *Catalogue) readVerified(ctx context.Context, m Manifest, w io.Writer, s
 	if err != nil {
 		return err
 	}
-	body, err := c.openWhole(ctx, m)
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := c.openWhole(reading, m)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	return readVerified(ctx, m, ids, body, w, seen)
+	err = readVerified(m, ids, body, cancel, w, seen)
+	if ctx.Err() != nil {
+		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
+	}
+	return err
 }
 
 // openWhole opens the object of a snapshot, which has the size that it should.
@@ -105,7 +111,7 @@ func (c *Catalogue) readStored(ctx context.Context, m Manifest, w io.Writer, see
 	}
 	defer body.Close()
 	var stored *tap
-	stored = newTap(body, nil, func() { seen(stored.n, 0) })
+	stored = newTap(body, func() { seen(stored.n.Load(), 0) })
 	_, err = io.CopyBuffer(struct{ io.Writer }{w}, stored, make([]byte, 64<<10))
 	switch {
 	case ctx.Err() != nil:
@@ -114,41 +120,50 @@ func (c *Catalogue) readStored(ctx context.Context, m Manifest, w io.Writer, see
 		return fmt.Errorf("snapshot %s: %w", m.ID, err)
 	}
 	return damaged(m.ID, joined(
-		differs("stored bytes", m.Object.Size, stored.n),
+		differs("stored bytes", m.Object.Size, stored.n.Load()),
 		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
 	))
 }
 
-func readVerified(ctx context.Context, m Manifest, ids identities, body io.Reader, w io.Writer, seen func(stored, plain int64)) error {
-	stored := newTap(body, nil, nil)
+// readVerified is the method of that name on an open object. cancel ends what
+// body may wait for.
+func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w io.Writer, seen func(stored, plain int64)) error {
+	stored := newTap(body, nil)
 	decoded, closer, err := decode(m.Object, ids, stored)
-	if stored.err != nil {
-		return fmt.Errorf("snapshot %s: %w", m.ID, stored.err)
+	if storeErr := stored.failure(); storeErr != nil {
+		return fmt.Errorf("snapshot %s: %w", m.ID, storeErr)
 	}
 	if err != nil {
 		return damaged(m.ID, err)
 	}
-	defer closer()
-	var plain *tap
-	plain = newTap(decoded, w, func() {
+	var plain *flow
+	tell := func() {
 		if seen != nil {
-			seen(stored.n, plain.n)
+			seen(stored.n.Load(), plain.n)
 		}
-	})
-
-	summary, err := rdb.Scan(plain) // to the end of plain and so, but for the decoder's own, of stored
+	}
+	plain = newFlow(decoded, w, func() { tell() })
+	summary, err := rdb.Scan(plain) // to the end of plain, and so of stored
+	if err == nil {
+		err = plain.wait()
+	}
+	storeErr, plainErr := stored.failure(), plain.failure()
+	if err != nil {
+		cancel()
+		plain.stop()
+	}
+	closer()
 	switch {
-	case ctx.Err() != nil:
-		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
-	case stored.err != nil:
-		return fmt.Errorf("snapshot %s: %w", m.ID, stored.err)
-	case plain.err != nil && !errors.Is(plain.err, errDecode):
-		return plain.err // of w
+	case storeErr != nil:
+		return fmt.Errorf("snapshot %s: %w", m.ID, storeErr)
+	case plainErr != nil && !errors.Is(plainErr, errDecode):
+		return plainErr // of w
 	case err != nil:
 		return damaged(m.ID, err)
 	}
+	tell()
 	return damaged(m.ID, joined(
-		differs("stored bytes", m.Object.Size, stored.n),
+		differs("stored bytes", m.Object.Size, stored.n.Load()),
 		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
 		differs("bytes of the RDB", m.RDB.Size, plain.n),
 		differs("sha256 of the RDB", m.RDB.SHA256, plain.sha256()),
@@ -242,7 +257,7 @@ func decode(o Object, ids identities, r io.Reader) (io.Reader, func(), error) {
 	case CompressionNone:
 		return r, func() {}, nil
 	case CompressionZstd:
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: decompress: %w", errDecode, err)
 		}

@@ -125,7 +125,7 @@ func FuzzReadVerified(f *testing.F) {
 	m.RDB = describeRDB(summary)
 	m.RDB.Size, m.RDB.SHA256 = int64(len(plain)), hexSHA256(plain)
 	m.Object.Size, m.Object.SHA256 = int64(len(stored)), hexSHA256(stored)
-	if err := readVerified(context.Background(), m, identities{}, bytes.NewReader(stored), io.Discard, nil); err != nil {
+	if err := readVerified(m, identities{}, bytes.NewReader(stored), func() {}, io.Discard, nil); err != nil {
 		f.Fatal(err)
 	}
 
@@ -135,7 +135,7 @@ func FuzzReadVerified(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(enc.EncodeAll(make([]byte, 1<<20), nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		err := readVerified(context.Background(), m, identities{}, bytes.NewReader(b), io.Discard, nil)
+		err := readVerified(m, identities{}, bytes.NewReader(b), func() {}, io.Discard, nil)
 		if (err == nil) != bytes.Equal(b, stored) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}

@@ -1,0 +1,205 @@
+package backup
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// A flow holds so many chunks of so many bytes, however long it is.
+const (
+	flowChunk  = 256 << 10
+	flowChunks = 6
+)
+
+// flow carries an RDB from a reader to those who check and store it, on as many
+// cores as there are: it reads ahead in a goroutine of its own, and hands every
+// chunk to the hash and to a writer, each in its own, and to whoever reads from
+// the flow. The slowest sets the pace. Exactly one of wait and stop ends it.
+type flow struct {
+	r    io.Reader
+	seen func() // called after every Read, in its goroutine; may be nil
+	n    int64  // bytes that Read has returned
+
+	free    chan *chunk
+	read    chan *chunk   // for Read
+	failed  chan struct{} // closed when a writer has failed, or by stop
+	running sync.WaitGroup
+	sum     hash.Hash // complete after wait
+
+	current *chunk // what Read is at
+	rest    []byte
+
+	mu  sync.Mutex
+	err error // the first of r or the writer, other than io.EOF
+}
+
+// chunk is a piece of a flow; it is free again when everybody is done with it.
+type chunk struct {
+	buf  []byte
+	data []byte
+	left atomic.Int32
+	free chan<- *chunk
+}
+
+func (c *chunk) release() {
+	if c.left.Add(-1) == 0 {
+		c.free <- c // there is room for all
+	}
+}
+
+// newFlow begins to read r. w gets everything, and may be nil.
+func newFlow(r io.Reader, w io.Writer, seen func()) *flow {
+	f := &flow{
+		r: r, seen: seen, sum: sha256.New(), failed: make(chan struct{}),
+		free: make(chan *chunk, flowChunks), read: make(chan *chunk, flowChunks),
+	}
+	for range flowChunks {
+		f.free <- &chunk{buf: make([]byte, flowChunk), free: f.free}
+	}
+	to := []chan *chunk{f.read, f.feed(f.sum)}
+	if w != nil {
+		to = append(to, f.feed(w))
+	}
+	f.running.Go(func() { f.pump(to) })
+	return f
+}
+
+// feed starts a goroutine that writes to w what comes from the returned channel.
+func (f *flow) feed(w io.Writer) chan *chunk {
+	from := make(chan *chunk, flowChunks)
+	f.running.Go(func() {
+		var err error
+		for c := range from {
+			if err == nil {
+				if _, err = w.Write(c.data); err != nil {
+					f.fail(err)
+				}
+			}
+			c.release()
+		}
+	})
+	return from
+}
+
+// pump reads r to its end.
+func (f *flow) pump(to []chan *chunk) {
+	defer func() {
+		for _, ch := range to {
+			close(ch)
+		}
+	}()
+	for empty := 0; ; {
+		var c *chunk
+		select {
+		case c = <-f.free:
+		case <-f.failed:
+			return
+		}
+		n, err := f.r.Read(c.buf)
+		switch {
+		case n > 0:
+			empty = 0
+			c.data = c.buf[:n]
+			c.left.Store(int32(len(to)))
+			for _, ch := range to {
+				ch <- c // there is room for all
+			}
+		default:
+			f.free <- c
+			if empty++; err == nil && empty == 100 {
+				err = io.ErrNoProgress
+			}
+		}
+		if err == io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
+			return
+		}
+		if err != nil {
+			f.mu.Lock()
+			if f.err == nil {
+				f.err = err
+			}
+			f.mu.Unlock()
+			return
+		}
+	}
+}
+
+// fail ends the flow at once because of err.
+func (f *flow) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+	}
+	select {
+	case <-f.failed:
+	default:
+		close(f.failed)
+	}
+}
+
+// failure returns why the flow ended or is about to, nil if that is io.EOF.
+func (f *flow) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// Read returns what was read from r, and then its error; that of a writer comes
+// as soon as it is known.
+func (f *flow) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
+		if f.current != nil {
+			f.current.release()
+			f.current = nil
+		}
+		select {
+		case <-f.failed:
+			return 0, f.failure()
+		default:
+		}
+		select {
+		case c, ok := <-f.read:
+			if !ok {
+				if err := f.failure(); err != nil {
+					return 0, err
+				}
+				return 0, io.EOF
+			}
+			f.current, f.rest = c, c.data
+		case <-f.failed:
+			return 0, f.failure()
+		}
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	f.n += int64(n)
+	if f.seen != nil {
+		f.seen()
+	}
+	return n, nil
+}
+
+// wait waits, after Read has returned io.EOF, until the writer has got everything,
+// and returns its error.
+func (f *flow) wait() error {
+	f.running.Wait()
+	return f.failure()
+}
+
+// stop ends the flow before its end. What r waits for must have been ended.
+func (f *flow) stop() {
+	f.fail(io.ErrClosedPipe)
+	if f.current != nil {
+		f.current.release()
+		f.current, f.rest = nil, nil
+	}
+	f.running.Wait()
+}
+
+// sha256 returns the hex sum of everything, after wait.
+func (f *flow) sha256() string { return hex.EncodeToString(f.sum.Sum(nil)) }

@@ -88,6 +88,8 @@ const (
 	exitNotFound = 3 // no such snapshot, or none at all
 	exitHasData  = 4 // restore: the directory holds data
 	exitStandby  = 5 // backup now: this server has not the role that is backed up
+	exitDamaged  = 6 // backup list and verify: a snapshot is damaged
+	exitLastGood = 7 // backup delete: it is the last good one
 )
 
 // run is the program. It returns the exit code.

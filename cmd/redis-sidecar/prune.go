@@ -18,7 +18,7 @@ func backupPruneCommand() *command {
 		name: "backup prune", summary: "Delete the snapshots that no rule of backup.retention keeps.",
 		text: "The agent does the same after every snapshot. Whatever the rules say, the newest snapshot stays, the newest that holds keys,\n" +
 			"and the newest that passed its last verification. What the store keeps locked stays and is no failure.",
-		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n",
+		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n" + instanceFlag,
 		exits:    exitsCommon,
 		sections: catalogueSections,
 		run: catalogueRun(func(fs *flag.FlagSet) {

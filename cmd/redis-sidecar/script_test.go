@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 // The scripts run the test binary as redis-sidecar, in a process of its own.
@@ -18,13 +21,15 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	server := testenv.StartRedis(t) // one for all: a script has an instance of its own, and flushes
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "ids": ids},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("POD_NAME", "redis-0")
+			e.Setenv("REDISPORT", strconv.Itoa(server.Port))
 			return nil
 		},
 	})
@@ -46,8 +51,10 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.CommandContext(context.Background(), path, args[2:]...)
 	cmd.Dir = ts.Getenv("WORK")
 	cmd.Env = os.Environ()
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POD_NAME", "WORK"} {
-		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POD_NAME", "WORK", "REDIS_ADDR", "REDIS_SIDECAR_BACKUP_STORE", "REDIS_SIDECAR_BACKUP_INSTANCE", "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST"} {
+		if v := ts.Getenv(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
 	}
 	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 	got := 0
@@ -58,6 +65,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// ids sets ID0, ID1 … to the ids in the output of backup list --json, which must
+// be the last command: the newest first.
+func ids(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ids")
+	}
+	var entries []jsonEntry
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &entries))
+	for i, e := range entries {
+		ts.Setenv("ID"+strconv.Itoa(i), e.ID)
 	}
 }
 

@@ -13,6 +13,7 @@ const (
 	PhaseReadBack Phase = "reading back" // the stored object is read and compared
 	PhasePublish  Phase = "publishing"   // the manifest
 	PhaseVerify   Phase = "verifying"    // Verify
+	PhaseLoad     Phase = "loading"      // Verify: into a scratch server
 )
 
 // Progress is how far a snapshot or a verification is.
@@ -21,7 +22,7 @@ type Progress struct {
 	Plain int64 `json:"plain_bytes"` // of the RDB, so far
 
 	// Stored is the bytes sent to the store so far, or in PhaseReadBack and
-	// PhaseVerify received from it.
+	// PhaseVerify received from it; in PhaseLoad loaded by the server.
 	Stored int64 `json:"stored_bytes"`
 
 	// Total is the size at which the phase is complete: of Plain while saving,

@@ -148,6 +148,9 @@ type snapshotFacts struct {
 	verified bool // by its last verification
 	counted  bool // its keys are known
 	keys     uint64
+
+	verifiedAt time.Time // zero: never
+	scheduled  bool      // that verification
 }
 
 // sound tells that it may be worth something: intact and not known to be empty.
@@ -218,6 +221,38 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 		}
 	}
 	return why
+}
+
+// Protected returns the snapshots that no rule ever lets go, whatever their
+// number: newest first, each with why.
+func (c *Catalogue) Protected(ctx context.Context, r Retention) ([]Keep, error) {
+	folders, _, err := c.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.factsOf(ctx, folders, false)
+	if err != nil {
+		return nil, err
+	}
+	newest := slices.IndexFunc(all, snapshotFacts.sound)
+	verified := slices.IndexFunc(all, func(f snapshotFacts) bool { return f.verified && !f.damaged })
+	var out []Keep
+	for i, f := range all {
+		var why []string
+		if i == newest {
+			why = append(why, "it is "+whyKeys)
+		}
+		if i == verified {
+			why = append(why, "it is the last that was verified")
+		}
+		if f.keys > 0 && r.guarded(all, i, time.Now()) {
+			why = append(why, whyGuarded)
+		}
+		if why != nil {
+			out = append(out, Keep{ID: f.id, Why: why})
+		}
+	}
+	return out, nil
 }
 
 // newestOfEach returns the indexes of the snapshots that a period keeps. In a

@@ -31,6 +31,7 @@ type Verification struct {
 	Pod        string    `json:"pod,omitempty"`    // where it ran
 	Server     string    `json:"server,omitempty"` // of LevelLoaded: the version that loaded it
 	Duration   float64   `json:"duration_seconds"`
+	Scheduled  bool      `json:"scheduled,omitempty"` // by backup.verify.schedule, not by a command
 
 	// ObjectSHA256 is that of the stored bytes in the manifest that was verified:
 	// the record speaks of no other data.
@@ -142,9 +143,11 @@ type remembered struct {
 	keys     uint64
 	object   string // SHA-256 of the stored bytes
 
-	record stamp
-	passed bool
-	failed bool
+	record     stamp
+	passed     bool
+	failed     bool
+	verifiedAt time.Time
+	scheduled  bool
 }
 
 // factsOf reads what the rules of the retention need. Without anything to delete
@@ -168,6 +171,7 @@ func (c *Catalogue) factsOf(ctx context.Context, folders []folder, idsOnly bool)
 		f.damaged = damaged || known.failed
 		f.verified = known.passed && !f.damaged
 		f.counted, f.keys = known.counted && !damaged, known.keys
+		f.verifiedAt, f.scheduled = known.verifiedAt, known.scheduled
 		return nil
 	})
 	c.memory.forgetAllBut(folders)
@@ -189,14 +193,14 @@ func (c *Catalogue) recall(ctx context.Context, f folder) (known remembered, dam
 		known.manifest, known.counted, known.keys, known.object = true, m.RDB.Walked, m.RDB.Keys, m.Object.SHA256
 	}
 	if known.record != f.record {
-		known.record, known.passed, known.failed = f.record, false, false
+		known.record, known.passed, known.failed, known.verifiedAt, known.scheduled = f.record, false, false, time.Time{}, false
 		if f.record != (stamp{}) {
 			v, err := c.Verification(ctx, f.id)
 			if err != nil {
 				return remembered{}, false, err
 			}
 			if v != nil && v.ObjectSHA256 == known.object {
-				known.passed, known.failed = v.OK(), !v.OK()
+				known.passed, known.failed, known.verifiedAt, known.scheduled = v.OK(), !v.OK(), v.VerifiedAt, v.Scheduled
 			}
 		}
 	}

@@ -115,6 +115,14 @@ type Backup struct {
 
 	Encryption BackupEncryption
 	Retention  Retention
+	Verify     Verify
+}
+
+// Verify says when snapshots are verified.
+type Verify struct {
+	Schedule string
+	Sample   int    // besides the newest
+	Load     string // a redis-server to load them into
 }
 
 // BackupEncryption says for whom snapshots are encrypted, and how they are read.

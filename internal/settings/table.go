@@ -307,6 +307,22 @@ func table() []entry {
 			help:  "How long a snapshot is kept because no newer one holds half as many keys: a server that was wiped and filled a little must not push the last good one out. 0 is off.",
 		},
 		{
+			name: "backup.verify.schedule", def: "@every 24h",
+			value: str(func(s *Settings) *string { return &s.Backup.Verify.Schedule }).
+				withHint("for example 30 5 * * *, @every 24h or @weekly; empty is off"),
+			help: "When the newest snapshot is downloaded and verified, as in backup.schedule; @every is counted from the last such verification of the instance. Only where backup.schedule is set. Empty: off.",
+		},
+		{
+			name: "backup.verify.sample", def: "1",
+			value: integer(func(s *Settings) *int { return &s.Backup.Verify.Sample }, 0, 1000),
+			help:  "How many snapshots are verified besides the newest: those that were not for the longest time.",
+		},
+		{
+			name:  "backup.verify.load",
+			value: str(func(s *Settings) *string { return &s.Backup.Verify.Load }),
+			help:  "A redis-server or valkey-server, such as /usr/bin/redis-server, that the newest snapshot is loaded into when it is verified. It takes the memory of the data, in the sidecar's container, and disk in TMPDIR. Empty: not loaded.",
+		},
+		{
 			name: "backup.encryption.recipients",
 			value: words(func(s *Settings) *[]string { return &s.Backup.Encryption.Recipients }).
 				withHint("the public key that age-keygen prints: age1…"),

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/backup"
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
+)
+
+func backupListCommand() *command {
+	var asJSON bool
+	var limit int
+	return &command{
+		name: "backup list", summary: "List the snapshots of the instance, newest first.",
+		text: "VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
+			"or - for a snapshot that was only read back after it was taken.",
+		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag,
+		exits:    exitsCommon + exitsDamaged,
+		sections: catalogueSections,
+		run: catalogueRun(func(fs *flag.FlagSet) {
+			fs.BoolVar(&asJSON, "json", false, "")
+			fs.IntVar(&limit, "limit", 0, "")
+		}, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
+			if err := noArguments(l.rest); err != nil {
+				return err
+			}
+			entries, err := c.List(ctx, max(limit, 0))
+			if err != nil {
+				return err
+			}
+			damaged := 0
+			for _, x := range entries {
+				if x.Err != nil || x.Verified != nil && !x.Verified.OK() {
+					damaged++
+				}
+			}
+			if asJSON {
+				err = printJSON(e.stdout, entriesForJSON(entries))
+			} else {
+				err = printEntries(e.stdout, entries, c.String())
+			}
+			if err == nil && damaged > 0 {
+				return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", damaged, len(entries)))
+			}
+			return err
+		}),
+	}
+}
+
+// jsonEntry is one line of backup list --json: a manifest, or what is wrong.
+type jsonEntry struct {
+	ID       string               `json:"id"`
+	Manifest *backup.Manifest     `json:"manifest,omitempty"`
+	Verified *backup.Verification `json:"verified,omitempty"`
+	Error    string               `json:"error,omitempty"`
+}
+
+func entriesForJSON(entries []backup.Entry) []jsonEntry {
+	out := make([]jsonEntry, len(entries))
+	for i, x := range entries {
+		out[i].ID = x.ID
+		if x.Err != nil {
+			out[i].Error = x.Err.Error()
+		} else {
+			out[i].Manifest, out[i].Verified = &x.Manifest, x.Verified
+		}
+	}
+	return out
+}
+
+func printEntries(w io.Writer, entries []backup.Entry, where string) error {
+	if len(entries) == 0 {
+		_, err := fmt.Fprintf(w, "no snapshots in %s\n", where)
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tTIME (UTC)\tAGE\tKEYS\tRDB\tSTORED\tRATIO\tREDIS\tPOD\tROLE\tSOURCE\tENCRYPTED\tVERIFIED")
+	for _, x := range entries {
+		age := shortAge(time.Since(x.Time))
+		if x.Err != nil {
+			fmt.Fprintf(t, "%s\t%s\t%s\tDAMAGED: %v\n", x.ID, x.Time.Format(time.DateTime), age, x.Err)
+			continue
+		}
+		m := x.Manifest
+		keys := fmt.Sprint(m.RDB.Keys)
+		if !m.RDB.Walked {
+			keys = "?"
+		}
+		encrypted := m.Object.Encryption
+		if encrypted == backup.EncryptionNone {
+			encrypted = "no"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\n", x.ID, x.Time.Format(time.DateTime), age, keys,
+			human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), float64(m.Object.Size)/float64(m.RDB.Size),
+			m.Server.Version, m.Server.Pod, m.Server.Role, m.Source, encrypted, verifiedText(x.Verified))
+	}
+	return t.Flush()
+}
+
+func verifiedText(v *backup.Verification) string {
+	switch {
+	case v == nil:
+		return "-"
+	case !v.OK():
+		return "DAMAGED " + shortAge(time.Since(v.VerifiedAt)) + " ago"
+	}
+	return string(v.Level) + " " + shortAge(time.Since(v.VerifiedAt)) + " ago"
+}
+
+// shortAge writes a duration in its largest unit.
+func shortAge(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + shortAge(-d) // of the future
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func backupShowCommand() *command {
+	return &command{
+		name: "backup show", args: "SNAPSHOT", summary: "Print a snapshot's manifest as JSON.",
+		text:  "SNAPSHOT is " + snapshotArg + ".\nUnder \"verified\" it adds the record of the last verification, if there is one.",
+		flags: instanceFlag, exits: exitsNotFound, sections: catalogueSections,
+		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
+			what, err := oneArgument(l.rest, snapshotArg)
+			if err != nil {
+				return err
+			}
+			m, err := c.Find(ctx, what)
+			if err != nil {
+				return err
+			}
+			v, err := c.Verification(ctx, m.ID)
+			if err != nil {
+				return err
+			}
+			return printJSON(e.stdout, struct {
+				backup.Manifest
+
+				Verified *backup.Verification `json:"verified,omitempty"`
+			}{m, v})
+		}),
+	}
+}

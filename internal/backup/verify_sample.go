@@ -1,0 +1,41 @@
+package backup
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Sample returns the ids to verify: the newest snapshot, and n others, those that
+// were not verified for the longest time. A snapshot counts as verified when it
+// was taken, as it was read back then.
+func (c *Catalogue) Sample(ctx context.Context, n int) ([]string, error) {
+	folders, _, err := c.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.factsOf(ctx, folders, false)
+	if err != nil {
+		return nil, err
+	}
+	return sample(all, n), nil
+}
+
+func sample(all []snapshotFacts, n int) []string {
+	if len(all) == 0 {
+		return nil
+	}
+	checked := func(f snapshotFacts) time.Time {
+		if f.verifiedAt.After(f.at) {
+			return f.verifiedAt
+		}
+		return f.at
+	}
+	others := slices.Clone(all[1:])
+	slices.SortStableFunc(others, func(a, b snapshotFacts) int { return checked(a).Compare(checked(b)) })
+	ids := []string{all[0].id}
+	for _, f := range others[:min(max(n, 0), len(others))] {
+		ids = append(ids, f.id)
+	}
+	return ids
+}

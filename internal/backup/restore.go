@@ -71,6 +71,10 @@ type RestoreOptions struct {
 	// ownership.
 	Mode fs.FileMode
 
+	// Cluster makes the node part of a cluster that is restored as a whole; nil: a
+	// server on its own.
+	Cluster *ClusterRestore
+
 	DryRun bool // only look and say what would be done; changes nothing
 
 	step func(name string) // called after each step that a crash may follow; tests end the process in it
@@ -86,6 +90,7 @@ type RestoreResult struct {
 	Stored    int64  // bytes downloaded
 	Elapsed   time.Duration
 	Layout    string // what was put in place, for people
+	Node      string // what the node is in its restored cluster, for people; a replica has no snapshot
 	Skipped   string // why nothing was restored, for people; "" when something was
 	Resumed   bool   // an interrupted restore was finished; nothing was downloaded
 	DryRun    bool   // ID to Layout say what would be restored
@@ -177,8 +182,9 @@ type restorer struct {
 	log   *slog.Logger
 	meter *meter
 
-	found *Manifest // by find
-	peers []Peer    // as asked last
+	found *Manifest    // by find
+	peers []Peer       // as asked last
+	seat  *clusterSeat // nil outside of a cluster
 }
 
 func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
@@ -208,6 +214,11 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 		return RestoreResult{Skipped: skipped, Peers: r.peers}, err
 	}
 
+	if r.opts.Cluster != nil {
+		if result, done, err := r.joinCluster(ctx, dir); done || err != nil {
+			return result, err
+		}
+	}
 	r.meter.phase(PhaseFind, 0)
 	m, err := r.find(ctx)
 	if errors.Is(err, ErrNoSnapshots) && r.opts.IfNone == IfNoneEmpty && r.opts.From == "latest" {
@@ -227,6 +238,10 @@ func (r *restorer) run(ctx context.Context) (RestoreResult, error) {
 	result := describeResult(m)
 	result.Peers, result.Store = r.peers, r.cat.store.String()
 	plan := newPlacement(r.opts, m)
+	if r.seat != nil {
+		result.Node = r.seat.describe()
+		plan.nodes, plan.state.Nodes = r.seat.nodesConf(), r.opts.Names.ClusterConfigFile
+	}
 	if r.opts.DryRun {
 		return r.plan(result, plan, dir)
 	}
@@ -329,6 +344,11 @@ func (r *restorer) restore(ctx context.Context, p *placement, m Manifest, dir da
 		return err
 	} else if skipped != "" {
 		return &lateSkipError{skipped}
+	}
+	if r.seat != nil {
+		if err := r.seat.recheck(ctx); err != nil {
+			return err
+		}
 	}
 	return p.place()
 }
@@ -472,9 +492,9 @@ func (r *restorer) warn(m Manifest) {
 		r.log.Warn("the snapshot is dated in the future: a clock is or was wrong, and others may hold newer data",
 			"snapshot", m.ID, "hint", "see backup list, and name one by its id")
 	}
-	if len(m.Slots) > 0 {
+	if len(m.Slots) > 0 && r.seat == nil {
 		r.log.Warn("the snapshot is of one shard of a cluster: a node that starts from it claims the slots of its keys",
-			"snapshot", m.ID, "shard_of", m.Server.Pod, "hint", "do not let it meet a running cluster that owns these slots")
+			"snapshot", m.ID, "shard_of", m.Server.Pod, "hint", "do not let it meet a running cluster that owns these slots; restore.shard restores a whole cluster")
 	}
 }
 

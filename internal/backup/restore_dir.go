@@ -21,6 +21,8 @@ type DataNames struct {
 	DBFilename     string // dbfilename; "" is "dump.rdb"
 	AppendDirname  string // appenddirname; "" is "appendonlydir"
 	AppendFilename string // appendfilename; "" is "appendonly.aof"
+
+	ClusterConfigFile string // cluster-config-file; "" is "nodes.conf"
 }
 
 func (n DataNames) withDefaults() DataNames {
@@ -33,6 +35,9 @@ func (n DataNames) withDefaults() DataNames {
 	if n.AppendFilename == "" {
 		n.AppendFilename = "appendonly.aof"
 	}
+	if n.ClusterConfigFile == "" {
+		n.ClusterConfigFile = "nodes.conf"
+	}
 	return n
 }
 
@@ -41,6 +46,7 @@ func (n DataNames) withDefaults() DataNames {
 func (n DataNames) validate() error {
 	for _, f := range []struct{ setting, name string }{
 		{"dbfilename", n.DBFilename}, {"appenddirname", n.AppendDirname}, {"appendfilename", n.AppendFilename},
+		{"cluster-config-file", n.ClusterConfigFile},
 	} {
 		ok := f.name != "." && f.name != ".." && f.name != stagingName && len(f.name) < 128
 		for _, c := range []byte(f.name) {
@@ -53,6 +59,11 @@ func (n DataNames) validate() error {
 	}
 	if n.DBFilename == n.AppendDirname || n.DBFilename == n.AppendFilename {
 		return status.WithReason(status.ReasonFile, fmt.Errorf("dbfilename and the append-only name are both %q", n.DBFilename))
+	}
+	for _, name := range []string{n.DBFilename, n.AppendDirname, n.AppendFilename} {
+		if name == n.ClusterConfigFile {
+			return status.WithReason(status.ReasonFile, fmt.Errorf("cluster-config-file and the name of the data are both %q", name))
+		}
 	}
 	return nil
 }
@@ -76,7 +87,7 @@ type dataDir struct {
 	strange     []string   // looks like such data, under other names than the configured ones
 	unclear     error      // a directory that may hold data could not be read
 	leftovers   []leftover // temporary files of a server that was killed: no data
-	placeholder bool       // the dump is this program's own placeholder, see restore_place.go
+	placeholder bool       // the dump, or the cluster configuration, is this program's own placeholder, see restore_place.go
 	staleSeed   bool       // append-only files as restored, never used since, beside a newer dump
 }
 
@@ -115,18 +126,20 @@ func (d *dataDir) add(dir string, names DataNames, e fs.DirEntry) error {
 	lower := strings.ToLower(name)
 	switch {
 	case name == stagingName || name == "lost+found":
-	case name == names.DBFilename:
+	case name == names.DBFilename, name == names.ClusterConfigFile, isClusterConfig(lower):
 		own, err := isPlaceholder(path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if d.placeholder = own; !own {
+		case own:
+			d.placeholder = true
+		case name == names.DBFilename:
 			d.data = append(d.data, name)
+		default:
+			d.cluster = append(d.cluster, name)
 		}
 	case name == names.AppendFilename:
 		d.data = append(d.data, name)
-	case isClusterConfig(lower):
-		d.cluster = append(d.cluster, name)
 	case name == names.AppendDirname:
 		inside, err := os.ReadDir(path)
 		if err != nil {

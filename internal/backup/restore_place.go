@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,13 @@ import (
 // into either: it replaces the dump by rename and drops the old base after a
 // rewrite. Before Redis 7 the append-only file was one file and was appended to,
 // so there it is a copy.
+//
+// For a cluster (see restore_cluster.go) two renames stand around these, so that
+// neither a node without its data nor data without its node, which would claim
+// slots of its own accord, can start:
+//
+//	0  placeholder → nodes.conf      the server refuses to start
+//	4  nodes       → nodes.conf
 
 const (
 	stagingName  = ".redis-sidecar-restore"
@@ -48,6 +56,7 @@ const (
 	stagedDump   = "dump"
 	stagedAOF    = "aof"
 	stagedHolder = "placeholder"
+	stagedNodes  = "nodes"
 
 	phaseFetching = "fetching"
 	phasePlacing  = "placing"
@@ -68,9 +77,10 @@ type restoreState struct {
 	Keys     uint64    `json:"keys"`
 	Expiring uint64    `json:"expiring_keys"`
 	Bytes    int64     `json:"bytes"`
-	Dump     string    `json:"dump"`   // name of the dump in the data directory
-	AOF      string    `json:"aof"`    // name of the append-only directory or file there
-	Layout   string    `json:"layout"` // for people
+	Dump     string    `json:"dump"`            // name of the dump in the data directory
+	AOF      string    `json:"aof"`             // name of the append-only directory or file there
+	Nodes    string    `json:"nodes,omitempty"` // name of the cluster configuration there; "" without a cluster
+	Layout   string    `json:"layout"`          // for people
 }
 
 // placement puts one snapshot into a data directory.
@@ -81,6 +91,7 @@ type placement struct {
 	links     bool // the base is a hard link of the dump
 	committed bool // past the second rename: only forward from here
 	state     restoreState
+	nodes     string // content of the cluster configuration; "" is none
 	step      func(string)
 }
 
@@ -107,6 +118,14 @@ func newPlacement(opts RestoreOptions, m Manifest) *placement {
 
 // describe says what is put in place, for people.
 func (p *placement) describe() string {
+	text := p.describeData()
+	if p.state.Nodes != "" {
+		text += ", and " + p.state.Nodes
+	}
+	return text
+}
+
+func (p *placement) describeData() string {
 	switch {
 	case p.single:
 		return p.state.Dump + " and " + p.state.AOF + " (as before Redis 7)"
@@ -212,6 +231,11 @@ func (p *placement) stage(owner ownership) error {
 	if err := writeFile(p.staging(stagedHolder), text, owner); err != nil {
 		return err
 	}
+	if p.state.Nodes != "" {
+		if err := errors.Join(writeFile(p.staging(stagedNodes+".placeholder"), text, owner), writeFile(p.staging(stagedNodes), p.nodes, owner)); err != nil {
+			return err
+		}
+	}
 	if err := syncDir(p.staging()); err != nil {
 		return err
 	}
@@ -253,6 +277,12 @@ func (p *placement) place() error {
 		return err
 	}
 	p.step("placing")
+	if p.state.Nodes != "" {
+		if err := p.rename(stagedNodes+".placeholder", p.state.Nodes); err != nil {
+			return err
+		}
+		p.step("nodes placeholder")
+	}
 	if err := p.rename(stagedHolder, p.state.Dump); err != nil {
 		return err
 	}
@@ -279,7 +309,29 @@ func (p *placement) finish() error {
 		}
 	}
 	p.step("dump")
+	if err := p.finishNodes(); err != nil {
+		return err
+	}
 	return removeStaging(p.dir, p.step)
+}
+
+// finishNodes puts the cluster configuration in the place of its placeholder,
+// unless that is done.
+func (p *placement) finishNodes() error {
+	if p.state.Nodes == "" || !exists(p.staging(stagedNodes)) {
+		return nil
+	}
+	holder, err := isPlaceholder(filepath.Join(p.dir, p.state.Nodes))
+	if err != nil {
+		return err
+	}
+	if holder || !exists(filepath.Join(p.dir, p.state.Nodes)) {
+		if err := p.rename(stagedNodes, p.state.Nodes); err != nil {
+			return err
+		}
+	}
+	p.step("nodes")
+	return nil
 }
 
 // rename moves something of the working directory into the data directory, for
@@ -292,18 +344,25 @@ func (p *placement) rename(from, to string) error {
 }
 
 // abandon removes all that the restore has written.
-func (p *placement) abandon() error { return abandon(p.dir, p.state.Dump, p.step) }
+func (p *placement) abandon() error { return abandon(p.dir, p.step, p.state.Dump, p.state.Nodes) }
 
-func abandon(dir, dump string, step func(string)) error {
-	holder, err := isPlaceholder(filepath.Join(dir, dump))
-	if err != nil {
-		return err
-	}
-	if holder {
-		if err := os.Remove(filepath.Join(dir, dump)); err != nil {
-			return diskError("remove placeholder", err)
+// abandon removes those of the names that are placeholders, and the working
+// directory. The last placeholder goes last: until then no server starts.
+func abandon(dir string, step func(string), names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
 		}
-		step("placeholder removed")
+		holder, err := isPlaceholder(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if holder {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return diskError("remove placeholder", err)
+			}
+			step("placeholder removed")
+		}
 	}
 	return removeStaging(dir, step)
 }
@@ -380,7 +439,7 @@ func parseState(r io.Reader) (*restoreState, error) {
 	if err := json.Unmarshal(b, &st); err != nil {
 		return nil, err
 	}
-	names := DataNames{DBFilename: st.Dump, AppendDirname: st.AOF, AppendFilename: "x"}
+	names := DataNames{DBFilename: st.Dump, AppendDirname: st.AOF, AppendFilename: "x", ClusterConfigFile: cmp.Or(st.Nodes, "nodes.conf")}
 	switch {
 	case st.Version != stateVersion:
 		return nil, fmt.Errorf("version %d is not known", st.Version)
@@ -412,11 +471,11 @@ func (r *restorer) recoverInterrupted() (_ RestoreResult, finished bool, err err
 		r.log.Info("finished an interrupted restore", append(r.facts(result), "asked_for", r.opts.From)...)
 		return result, true, nil
 	}
-	dump := r.opts.Names.DBFilename
+	dump, nodes := r.opts.Names.DBFilename, r.opts.Names.ClusterConfigFile
 	if found {
 		id := "unknown"
 		if st != nil {
-			id, dump = st.ID, st.Dump
+			id, dump, nodes = st.ID, st.Dump, cmp.Or(st.Nodes, nodes)
 		}
 		r.log.Warn("an earlier restore was interrupted: starting over", "snapshot", id)
 	} else {
@@ -431,7 +490,7 @@ func (r *restorer) recoverInterrupted() (_ RestoreResult, finished bool, err err
 	if r.opts.DryRun {
 		return RestoreResult{}, false, nil
 	}
-	return RestoreResult{}, false, abandon(r.opts.Dir, dump, r.opts.step)
+	return RestoreResult{}, false, abandon(r.opts.Dir, r.opts.step, dump, nodes)
 }
 
 // committed reports whether the second rename was done: the append-only part has

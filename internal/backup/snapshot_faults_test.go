@@ -14,7 +14,6 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
-	"github.com/redis-sidecar/redis-sidecar/internal/redis"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -473,79 +472,6 @@ func TestSnapshotDiskFull(t *testing.T) {
 	wantError(t, err, status.ReasonDiskFull, "snapshot: "+r.Dir+" has ")
 	if in, err := askInfo(testContext(t), r.Client(t), "persistence"); err != nil || in.Get("rdb_saves") != "0" {
 		t.Errorf("rdb_saves %s, %v", in.Get("rdb_saves"), err)
-	}
-}
-
-// quickRedis is a real server whose BGSAVE seems to be over before the reply
-// comes: it is held back until the file was renamed.
-type quickRedis struct {
-	*redis.Client
-	tb     testing.TB
-	dump   string
-	meddle func() // called then
-}
-
-func (q *quickRedis) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
-	before, err := os.Stat(q.dump)
-	if err != nil {
-		return nil, err
-	}
-	replies, err := q.Client.Pipeline(ctx, cmds...)
-	if len(cmds) > 1 && cmds[1][0] == "BGSAVE" {
-		testenv.Eventually(q.tb, 10*time.Second, func() error {
-			now, err := os.Stat(q.dump)
-			if err == nil && os.SameFile(before, now) {
-				err = errors.New("dump.rdb is still the old one")
-			}
-			return err
-		})
-		if q.meddle != nil {
-			q.meddle()
-		}
-	}
-	return replies, err
-}
-
-// A save that is over before anybody looks is found by the rename that inotify
-// saw; a dump.rdb that somebody else wrote after it is not.
-func TestSnapshotFoundByRename(t *testing.T) {
-	r := testenv.StartRedis(t)
-	r.Do(t, "SET", "a", "1")
-	r.Do(t, "SAVE")
-	s, _ := dirStore(t)
-	q := &quickRedis{Client: r.Client(t), tb: t, dump: filepath.Join(r.Dir, "dump.rdb")}
-	sn := newSnapshotterFor(t, q, s)
-	for i := range 10 {
-		r.Do(t, "SET", "round", strconv.Itoa(i))
-		m := mustSnapshot(t, sn)
-		if got := roundOf(t, sn.Catalogue(), m); got != strconv.Itoa(i) {
-			t.Fatalf("round %d: the snapshot is of round %s", i, got)
-		}
-	}
-
-	// The same, but a SAVE or a FLUSHALL with save points comes after it.
-	for name, meddle := range map[string]func(){
-		"SAVE": func() {
-			r.Do(t, "SET", "round", "-1")
-			waitSave(t, r, false) // SAVE is refused before the server has noticed the end of the child
-			r.Do(t, "SAVE")
-		},
-		"FLUSHALL": func() {
-			r.Do(t, "CONFIG", "SET", "save", "3600 1")
-			r.Do(t, "FLUSHALL")
-			r.Do(t, "CONFIG", "SET", "save", "")
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r.Do(t, "SET", "round", "7")
-			rounds := 0
-			q.meddle = func() { rounds++; meddle() }
-			m, err := sn.Snapshot(testContext(t), nil)
-			wantError(t, err, status.ReasonSave, "the save was over before its file was seen in "+r.Dir+", 3 times")
-			if rounds != 3 {
-				t.Errorf("%d tries, snapshot %s", rounds, m.ID)
-			}
-		})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -224,28 +223,6 @@ func TestSnapshotServers(t *testing.T) {
 				t.Error("the digests differ")
 			}
 		})
-	}
-}
-
-// Files that a killed server left there are not taken for the save's.
-func TestSnapshotStaleTempFiles(t *testing.T) {
-	r := testenv.StartRedis(t)
-	r.Fill(t, "key", 100, 10)
-	s, _ := dirStore(t)
-	sn := newTestSnapshotter(t, r, s)
-	mustSnapshot(t, sn)
-	old, err := os.ReadFile(filepath.Join(r.Dir, "dump.rdb"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"temp-99999.rdb", "temp-1.rdb", fmt.Sprintf("temp-%d.rdb", r.Pid), "temp-1700000000.42.rdb", "temp-.rdb"} {
-		r.WriteFile(t, name, string(old))
-	}
-	r.Do(t, "SET", "one more", "x")
-	for range 5 {
-		if m := mustSnapshot(t, sn); m.RDB.Keys != 101 {
-			t.Fatalf("%d keys, want 101", m.RDB.Keys)
-		}
 	}
 }
 

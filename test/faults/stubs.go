@@ -1,6 +1,5 @@
 package main
 
-func storeRows() []row      { return nil }
 func diskRows() []row       { return nil }
 func serverRows() []row     { return nil }
 func uploaderRows() []row   { return nil }

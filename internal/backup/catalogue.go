@@ -430,6 +430,13 @@ func (c *Catalogue) deleteOrphan(ctx context.Context, id string) error {
 	return c.deleteObjects(ctx, id)
 }
 
+// mayArriveError is of a manifest that the store may have taken, or may take yet:
+// a request that was given up can lie in a proxy, or in a server that hangs, until
+// it goes on.
+type mayArriveError struct{ error }
+
+func (e mayArriveError) Unwrap() error { return e.error }
+
 // publish writes the manifest, which makes the snapshot exist, and reads it back.
 func (c *Catalogue) publish(ctx context.Context, m Manifest) error {
 	b, err := m.Encode()
@@ -437,7 +444,12 @@ func (c *Catalogue) publish(ctx context.Context, m Manifest) error {
 		return err
 	}
 	if _, err := c.store.Put(ctx, c.manifestKey(m.ID), bytes.NewReader(b)); err != nil {
-		return fmt.Errorf("write manifest: %w", err)
+		err = fmt.Errorf("write manifest: %w", err)
+		switch status.ReasonOf(err) {
+		case status.ReasonStoreDenied, status.ReasonStoreMissing, status.ReasonDiskFull, status.ReasonFile:
+			return err // refused: it is not there
+		}
+		return mayArriveError{err}
 	}
 	r, _, err := c.store.Get(ctx, c.manifestKey(m.ID))
 	if err != nil {

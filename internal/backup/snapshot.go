@@ -134,6 +134,8 @@ type run struct {
 	report *reporter
 	facts  facts
 	seal   recipients
+
+	mayArrive bool // the writing of the manifest was given up, see mayArriveError
 }
 
 func (r *run) do(ctx context.Context) (Manifest, error) {
@@ -272,7 +274,9 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 		ReadBack: seconds(readBack.Sub(uploaded)),
 		Total:    seconds(readBack.Sub(r.began)),
 	}
-	return stalled(ctx, r.catalogue.publish(ctx, *m))
+	err = r.catalogue.publish(ctx, *m)
+	_, r.mayArrive = errors.AsType[mayArriveError](err)
+	return stalled(ctx, err)
 }
 
 // stalled returns why ctx ended in place of an error that follows from it.
@@ -344,12 +348,20 @@ func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error
 	return nil
 }
 
-// cleanUp removes what a failed attempt has left, if the store lets it.
+// cleanUp removes what a failed attempt has left, if the store lets it. The data
+// stays when its manifest may still arrive: the snapshot is whole then, and swept
+// later if not.
 func (r *run) cleanUp(ctx context.Context, id string) {
 	const timeout = 5 * time.Second // a pod that is told to end has not long
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	if err := r.catalogue.Delete(ctx, id); err != nil {
+	var err error
+	if r.mayArrive {
+		err = r.catalogue.store.Delete(ctx, r.catalogue.manifestKey(id))
+	} else {
+		err = r.catalogue.Delete(ctx, id)
+	}
+	if err != nil || r.mayArrive {
 		r.log.Debug("the remains of a failed snapshot stay until they are swept", "id", id, "error", err)
 	}
 }

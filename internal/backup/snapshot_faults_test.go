@@ -381,6 +381,47 @@ func TestSnapshotPublishFails(t *testing.T) {
 	}
 }
 
+// A manifest whose writing was given up can still arrive. Its data is there then.
+func TestSnapshotManifestComesLate(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 1000)
+	inner, _ := dirStore(t)
+	var late func()
+	s := &lateStore{Store: inner, late: &late}
+	sn := newTestSnapshotter(t, r, s)
+	_, err := sn.Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonStoreUnreachable, "snapshot: write manifest: timeout")
+	if ids, err := sn.Catalogue().IDs(testContext(t)); err != nil || len(ids) != 0 {
+		t.Fatalf("snapshots %v, %v", ids, err)
+	}
+	late()
+	m, err := sn.Catalogue().Find(testContext(t), "latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sn.Catalogue().Verify(testContext(t), m.ID, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// lateStore gives up the writing of a manifest, which late does then.
+type lateStore struct {
+	store.Store
+	late *func()
+}
+
+func (s *lateStore) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
+	if filepath.Base(key) != manifestName {
+		return s.Store.Put(ctx, key, r)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return 0, err
+	}
+	*s.late = func() { _, _ = s.Store.Put(context.WithoutCancel(ctx), key, strings.NewReader(string(text))) }
+	return 0, status.WithReason(status.ReasonStoreUnreachable, errors.New("timeout"))
+}
+
 func iff(cond bool, err error) error {
 	if cond {
 		return err

@@ -217,9 +217,15 @@ func (s *S3) object(key string) string {
 
 // try is retry with the store's idea of transient errors. When the server
 // refuses the credentials, they are read again: a Secret may have been rotated.
+// What was altered on its way is sent again twice: more often, and it is not
+// chance but the checksums that do not go together.
 func (s *S3) try(ctx context.Context, p patience, fn func() error) error {
-	fresh := false
+	fresh, altered := false, 0
 	return retry(ctx, p, func(err error) bool {
+		if alteredOnTheWay(err) {
+			altered++
+			return altered <= 2
+		}
 		if !fresh && denied(err) {
 			fresh = true
 			return s.rotated()

@@ -64,6 +64,11 @@ func altered(r minio.ErrorResponse) bool {
 		return true
 	}
 	return false
+// alteredOnTheWay tells whether the server got another body than was sent, or not
+// all of it.
+func alteredOnTheWay(err error) bool {
+	r, ok := response(err)
+	return ok && (r.Code == "XAmzContentSHA256Mismatch" || r.Code == "BadDigest" || r.Code == "IncompleteBody")
 }
 
 // transient tells whether the same request may succeed soon.

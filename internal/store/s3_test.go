@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -192,6 +193,35 @@ func TestS3UploadSurvives(t *testing.T) {
 				t.Errorf("left behind: %q", got)
 			}
 		})
+	}
+}
+
+// A part that is altered on its way, or cut short, is refused by the server and
+// sent again. Where that is so every time, it is not for long.
+func TestS3UploadAltered(t *testing.T) {
+	srv := startS3(t)
+	proxy := testenv.StartHTTPProxy(t, srv.Addr())
+	s := open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "")+"&part-size=5MiB", Options{Getenv: srv.Getenv})
+	data := bytes.Repeat([]byte("0123456789abcdef"), 12<<20/16)
+	for _, kind := range []testenv.FaultKind{testenv.Alter, testenv.Truncate} {
+		for _, rule := range []testenv.Rule{{Path: "/parts", Query: "partNumber=2&"}, {Path: "/single"}} {
+			rule.Method, rule.At, rule.Kind, rule.Times = http.MethodPut, testenv.InUpload, kind, 2
+			sent := data
+			if rule.Path == "/single" {
+				sent = data[:1000]
+			}
+			proxy.Set(rule)
+			if _, err := s.Put(t.Context(), rule.Path[1:], bytes.NewReader(sent)); err != nil || proxy.Struck() != 2 {
+				t.Errorf("%+v, struck %d: %v", rule, proxy.Struck(), err)
+			}
+			rule.Times = 0
+			proxy.Set(rule)
+			began := time.Now()
+			_, err := s.Put(t.Context(), rule.Path[1:], bytes.NewReader(sent))
+			if err == nil || status.ReasonOf(err) != status.ReasonStore || time.Since(began) > 10*time.Second {
+				t.Errorf("%+v: after %s: %v", rule, time.Since(began), err)
+			}
+		}
 	}
 }
 

@@ -112,10 +112,8 @@ func backupNowCommand() *command {
 // snapshotOptions are those of the agent and of backup now.
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
-		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: "redis-sidecar " + buildVersion().version,
-		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), Log: l.log,
 		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: l.tool(),
-		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Log: l.log,
+		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), Log: l.log,
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}
 }

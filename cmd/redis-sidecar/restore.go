@@ -165,7 +165,10 @@ func restoreSummary(r backup.RestoreResult) string {
 			r.ID, r.Keys, expiring(r), human.Bytes(r.Bytes), age, seconds(r.Elapsed.Seconds()), r.Layout)
 	}
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "\n  %-10s ", name); fmt.Fprintf(&b, format, args...) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "\n  %-10s ", name)
+		fmt.Fprintf(&b, format, args...)
+	}
 	fmt.Fprintf(&b, "would restore %s", r.ID)
 	line("snapshot", "%s old, of %s in %s, made by a server of version %s (%s)", age, r.Instance, r.Store, r.Server, r.Format)
 	line("keys", "%d (%s)", r.Keys, expiring(r))

@@ -64,7 +64,7 @@ type ClusterRestore struct {
 	// 0: there a replica that has not got its data yet is no safe thing.
 	PromotesEmpty bool
 
-	Dial   func(addr string) ClusterConn                               // a client of another node; it need not connect yet
+	Dial   func(addr string) ClusterConn                            // a client of another node; it need not connect yet
 	Lookup func(ctx context.Context, host string) ([]string, error) // nil: the system's resolver
 }
 
@@ -83,9 +83,9 @@ type ClusterPeer struct {
 func (p ClusterPeer) String() string { return net.JoinHostPort(p.Host, strconv.Itoa(p.Port)) }
 
 const (
-	defaultPort   = 6379
-	busPortOffset = 10000
-	maxClusterPeers      = maxClusterNodes
+	defaultPort     = 6379
+	busPortOffset   = 10000
+	maxClusterPeers = maxClusterNodes
 )
 
 // ParseClusterPeers reads a list, separated by commas or spaces, of

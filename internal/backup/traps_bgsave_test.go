@@ -34,7 +34,11 @@ func TestTrapChildKilled(t *testing.T) {
 			s, _ := dirStore(t)
 			sn := newTestSnapshotter(t, r, s)
 			_, err := during(t, sn, func() { killSave(t, r) })
-			wantError(t, err, status.ReasonSave, "snapshot: the save failed after ")
+			reason := status.ReasonSave
+			if points != "" {
+				reason = status.ReasonMisconf
+			}
+			wantError(t, err, reason, "snapshot: the save failed after ")
 			if got := errors.Is(err, errWritesRefused); got != (points != "") {
 				t.Errorf("writes refused: %v: %v", got, err)
 			}

@@ -220,11 +220,11 @@ func (s *S3) object(key string) string {
 // What was altered on its way is sent again twice: more often, and it is not
 // chance but the checksums that do not go together.
 func (s *S3) try(ctx context.Context, p patience, fn func() error) error {
-	fresh, altered := false, 0
+	fresh, resent := false, 0
 	return retry(ctx, p, func(err error) bool {
-		if alteredOnTheWay(err) {
-			altered++
-			return altered <= 2
+		if r, ok := response(err); ok && altered(r) {
+			resent++
+			return resent <= 2
 		}
 		if !fresh && denied(err) {
 			fresh = true

@@ -57,18 +57,14 @@ func throttled(r minio.ErrorResponse) bool {
 	return r.StatusCode == http.StatusTooManyRequests
 }
 
-// altered tells whether the server got other bytes than were sent.
+// altered tells whether the server got another body than was sent, or not all of
+// it.
 func altered(r minio.ErrorResponse) bool {
 	switch r.Code {
-	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
+	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody":
 		return true
 	}
 	return false
-// alteredOnTheWay tells whether the server got another body than was sent, or not
-// all of it.
-func alteredOnTheWay(err error) bool {
-	r, ok := response(err)
-	return ok && (r.Code == "XAmzContentSHA256Mismatch" || r.Code == "BadDigest" || r.Code == "IncompleteBody")
 }
 
 // transient tells whether the same request may succeed soon.

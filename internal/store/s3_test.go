@@ -198,7 +198,7 @@ func TestS3UploadSurvives(t *testing.T) {
 
 // A part that is altered on its way, or cut short, is refused by the server and
 // sent again. Where that is so every time, it is not for long.
-func TestS3UploadAltered(t *testing.T) {
+func TestS3UploadResent(t *testing.T) {
 	srv := startS3(t)
 	proxy := testenv.StartHTTPProxy(t, srv.Addr())
 	s := open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "")+"&part-size=5MiB", Options{Getenv: srv.Getenv})
@@ -218,7 +218,7 @@ func TestS3UploadAltered(t *testing.T) {
 			proxy.Set(rule)
 			began := time.Now()
 			_, err := s.Put(t.Context(), rule.Path[1:], bytes.NewReader(sent))
-			if err == nil || status.ReasonOf(err) != status.ReasonStore || time.Since(began) > 10*time.Second {
+			if err == nil || status.ReasonOf(err) != status.ReasonVerify || time.Since(began) > 10*time.Second {
 				t.Errorf("%+v: after %s: %v", rule, time.Since(began), err)
 			}
 		}

@@ -33,7 +33,8 @@ type Store interface {
 	// List calls fn for every object whose key starts with prefix, in no
 	// particular order, and stops at fn's first error, which it returns.
 	List(ctx context.Context, prefix string, fn func(key string, size int64, modified time.Time) error) error
-	// Delete removes an object; removing what is absent is no error.
+	// Delete removes an object; removing what is absent is no error. The error
+	// for one that is locked has a method LockedUntil() time.Time.
 	Delete(ctx context.Context, key string) error
 	// GetVersioned reads a small object, of at most 1 MiB, and tells its opaque
 	// version; its error is like that of Get.

@@ -325,27 +325,6 @@ func (s *S3) listFrom(ctx context.Context, prefix string, after *string, yield f
 	return ctx.Err() // the iterator ends silently with ctx
 }
 
-// Delete implements Store.
-func (s *S3) Delete(ctx context.Context, key string) error {
-	if err := checkKey(key); err != nil {
-		return s.error(ctx, "delete", key, err)
-	}
-	if err := s.remove(ctx, key); err != nil {
-		return s.error(ctx, "delete", key, err)
-	}
-	return nil
-}
-
-func (s *S3) remove(ctx context.Context, key string) error {
-	err := s.try(ctx, s.call, func() error {
-		return s.core.RemoveObject(ctx, s.url.Bucket, s.object(key), minio.RemoveObjectOptions{})
-	})
-	if isCode(err, minio.NoSuchKey) {
-		return nil
-	}
-	return err
-}
-
 // Sweep implements Store. It goes through the unfinished uploads of the whole
 // bucket, because MinIO finds none by a prefix that is not an object's name.
 func (s *S3) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {

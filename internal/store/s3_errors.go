@@ -214,6 +214,8 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 		return status.ReasonDiskFull, "the store is full: make room, or lower backup.retention"
 	}
 	switch {
+	case op == "put" && s.url.LockMode != "" && (r.Code == "InvalidRequest" || r.Code == "InvalidBucketObjectLockConfiguration"):
+		return status.ReasonStore, "the bucket needs object lock, which is chosen when it is made; or leave object-lock out of the store's URL"
 	case denied(r):
 		return status.ReasonStoreDenied, s.rightsHint(op)
 	case altered(r):
@@ -233,12 +235,20 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 // rightsHint names the rights that an operation needs.
 func (s *S3) rightsHint(op string) string {
 	objects, bucket := "arn:aws:s3:::"+s.url.Bucket+"/"+s.object("*"), "arn:aws:s3:::"+s.url.Bucket
+	if s.url.LockMode != "" {
+		switch op {
+		case "put":
+			return "the credentials need s3:PutObject, s3:PutObjectRetention and s3:AbortMultipartUpload on " + objects
+		case "delete":
+			return "the credentials need s3:ListBucketVersions on " + bucket + ", and s3:GetObject, s3:GetObjectRetention, s3:DeleteObject and s3:DeleteObjectVersion on " + objects
+		}
+	}
 	right := map[string]string{
 		"put":    "s3:PutObject and s3:AbortMultipartUpload on " + objects,
 		"get":    "s3:GetObject on " + objects + " (and s3:ListBucket on " + bucket + ", without which an absent object looks forbidden)",
 		"stat":   "s3:GetObject on " + objects + " (and s3:ListBucket on " + bucket + ", without which an absent object looks forbidden)",
 		"list":   "s3:ListBucket on " + bucket,
-		"delete": "s3:DeleteObject on " + objects,
+		"delete": "s3:GetObject and s3:DeleteObject on " + objects,
 		"sweep":  "s3:ListBucketMultipartUploads on " + bucket + " and s3:AbortMultipartUpload on " + objects,
 	}[op]
 	return "the credentials need " + right

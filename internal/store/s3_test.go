@@ -94,7 +94,7 @@ func TestS3Denied(t *testing.T) {
 		"the credentials need s3:GetObject on arn:aws:s3:::bucket/p/* (and s3:ListBucket on arn:aws:s3:::bucket, without which an absent object looks forbidden)")
 	err = s.Delete(ctx, "key")
 	pin(t, err, "delete key"+in+"Access Denied (AccessDenied)", status.ReasonStoreDenied,
-		"the credentials need s3:DeleteObject on arn:aws:s3:::bucket/p/*")
+		"the credentials need s3:GetObject and s3:DeleteObject on arn:aws:s3:::bucket/p/*")
 }
 
 // A versitygw that has no users has a name of its own for an unknown key.

@@ -48,7 +48,10 @@ type Store interface {
 	// is. fn may delete the object it was called with.
 	List(ctx context.Context, prefix string, fn func(key string, size int64, modified time.Time) error) error
 
-	// Delete removes an object; removing what is absent is no error.
+	// Delete removes an object, with all its versions where the store keeps such;
+	// removing what is absent is no error. The error for one that is locked has a
+	// method LockedUntil() time.Time, see errors.AsType, of which the zero time
+	// means without an end; then the object is as it was.
 	Delete(ctx context.Context, key string) error
 
 	// GetVersioned reads a small object, of at most 1 MiB, and tells its version,

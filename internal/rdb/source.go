@@ -3,7 +3,6 @@ package rdb
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc64"
 	"io"
 )
 
@@ -17,15 +16,6 @@ const (
 	// maxEmptyReads is how often r may return no byte and no error in a row.
 	maxEmptyReads = 100
 )
-
-// jones is the polynomial of the checksum in RDB files.
-var jones = crc64.MakeTable(0x95ac9329ac4bc9b5)
-
-// updateCRC continues the checksum, which begins with 0. Redis does not invert
-// the value before and after, as hash/crc64 does.
-func updateCRC(crc uint64, p []byte) uint64 {
-	return ^crc64.Update(^crc, jones, p)
-}
 
 // source reads a stream through one buffer. It knows the offset of every byte and
 // keeps the checksum of what has left the buffer.

@@ -103,9 +103,9 @@ type RestoreResult struct {
 	Need, Free int64  // bytes on the volume: that the restore takes, that are free; of a dry run
 	Owner      string // of the files, for people; of a dry run
 
-	// Expired says of how many of the expiring keys the time has passed by now, by
-	// least and most: a server drops them when it loads the dump. Known is false
-	// for snapshots that do not tell.
+	// Expired says of how many of the expiring keys the time has passed by now, at
+	// least and at most: a master drops them when it loads the dump. Known is false
+	// when the format was too new to be counted.
 	Expired struct {
 		Known       bool
 		Least, Most uint64
@@ -263,11 +263,9 @@ func describeResult(m Manifest) RestoreResult {
 		Bytes: m.RDB.Size, Stored: m.Object.Size,
 		Instance: m.Instance, Server: m.Server.Version, Format: fmt.Sprintf("%s %d", m.RDB.Magic, m.RDB.Version),
 	}
-	if teller, ok := any(m).(interface {
-		ExpiredBy(t time.Time) (least, most uint64)
-	}); ok && m.RDB.Walked {
+	if m.RDB.Walked {
 		res.Expired.Known = true
-		res.Expired.Least, res.Expired.Most = teller.ExpiredBy(time.Now())
+		res.Expired.Least, res.Expired.Most = m.ExpiredBy(time.Now())
 	}
 	return res
 }
@@ -516,7 +514,7 @@ func (r *restorer) facts(res RestoreResult) []any {
 	switch {
 	case res.Expired.Known && res.Expired.Most > 0:
 		facts = append(facts, "expiring_keys", res.Expiring, "expired_by_now", res.Expired.Least, "at_most", res.Expired.Most,
-			"note", "those are dropped by the server when it loads the dump")
+			"note", "those are dropped by a master when it loads the dump")
 	case res.Expiring > 0:
 		facts = append(facts, "expiring_keys", res.Expiring,
 			"note", "keys whose time to live has passed since the snapshot are dropped by the server")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -202,13 +203,15 @@ func (w *world) outcomeOf(before int, none, one string) {
 
 // short makes one message of errors that differ in names and figures only.
 func short(cause string) string {
-	cause = strings.TrimPrefix(cause, "snapshot: ")
-	for _, cut := range []string{": ", ";"} {
-		if i := strings.Index(cause, cut); i > 20 {
-			cause = cause[:i]
-		}
+	cause = figures(cause)
+	for _, noise := range []string{`^snapshot: `, `(list|put|get|stat|delete) \S+ in (STORE \(http://ADDRESS\)|file://DIR): `, `read tcp ADDRESS->ADDRESS: `} {
+		cause = regexp.MustCompile(noise).ReplaceAllString(cause, "")
 	}
-	return figures(cause)
+	const enough = 110
+	if i := strings.IndexAny(cause, ";("); i > 20 && len(cause) > enough {
+		cause = cause[:i]
+	}
+	return cause[:min(len(cause), enough)]
 }
 
 // loaded waits until the server has loaded its data.

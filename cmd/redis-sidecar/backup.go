@@ -100,6 +100,9 @@ func backupNowCommand() *command {
 			line := newProgressLine(e, l.log, "backup")
 			m, err := snap.Snapshot(ctx, line.backupProgress)
 			line.done()
+			if err := snap.Mend(ctx); err != nil {
+				l.log.Error("after the snapshot", "error", err, "hint", status.HintOf(err))
+			}
 			if err != nil {
 				return snapshotError(err)
 			}
@@ -113,7 +116,7 @@ func backupNowCommand() *command {
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
 		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: l.tool(),
-		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), Log: l.log,
+		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}
 }

@@ -58,6 +58,12 @@ type Detail struct {
 	LastDuration float64        `json:"last_duration_seconds,omitempty"`
 	LastFailure  string         `json:"last_failure,omitempty"` // gone after the next success
 	Running      *Progress      `json:"running,omitempty"`
+
+	Source        string `json:"source,omitempty"` // of the newest snapshot, and why
+	SourceReason  string `json:"source_reason,omitempty"`
+	WritesRefused string `json:"writes_refused,omitempty"` // what is in the way of the save that would end it
+	LeftoverFiles int    `json:"leftover_files,omitempty"` // temporary files that killed servers have left
+	LeftoverBytes int64  `json:"leftover_bytes,omitempty"`
 }
 
 // SnapshotLine is one snapshot on the status page.
@@ -76,6 +82,7 @@ type Job struct {
 	redis Redis
 	open  func(context.Context) (Store, error)
 	rep   *status.Reporter
+	mend  *mender
 
 	// Owned by the goroutine of Run.
 	snapshotter *Snapshotter // nil until the store was opened
@@ -107,6 +114,7 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 		opts.Snapshot.Log = rep.Logger()
 	}
 	j := &Job{opts: opts, redis: redis, open: open, rep: rep}
+	j.mend = newMender(j.opts.Snapshot, redis, j.opts.Snapshot.Log)
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
 		return j.snapshotter.Snapshot(ctx, progress)
 	}
@@ -120,6 +128,7 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 // what fails is reported and tried again. A snapshot in progress when ctx ends
 // goes on, for as long as Options.Drain, or until hurry is closed.
 func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
+	defer j.startMending(ctx)()
 	// What is in the store already is worth knowing at once: whether the store
 	// is there, and how old the last snapshot is.
 	other, otherAt, failures := looking, time.Now(), 0
@@ -316,7 +325,8 @@ func (j *Job) snapshot(ctx context.Context) error {
 		return err
 	}
 	m, err := j.take(ctx, func(p Progress) { j.setDetail(func(d *Detail) { d.Running = &p }) })
-	j.setDetail(func(d *Detail) { d.Running = nil })
+	left, leftBytes := j.snapshotter.Leftovers()
+	j.setDetail(func(d *Detail) { d.Running, d.LeftoverFiles, d.LeftoverBytes = nil, left, leftBytes })
 	if errors.Is(err, ErrStandby) {
 		// Another pod takes them: how is it doing?
 		if err := j.refresh(ctx); err != nil {
@@ -344,6 +354,8 @@ func (j *Job) snapshot(ctx context.Context) error {
 	switch {
 	case err != nil:
 		j.rep.Warn(status.ReasonOf(err), message+"; but: "+err.Error())
+	case j.mend.state() != "":
+		j.rep.Warn(status.ReasonMisconf, message+"; but the server refuses writes (MISCONF) until a save succeeds: "+j.mend.state())
 	case len(pruned.Ahead) > 0:
 		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
 	case pruned.Spared != "":
@@ -422,6 +434,7 @@ func (j *Job) remember(m Manifest) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last = m
+	j.detail.Source, j.detail.SourceReason = m.Source, m.SourceReason
 }
 
 // setDetail changes a copy of the detail and publishes it.

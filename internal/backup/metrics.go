@@ -9,6 +9,7 @@ var _ metric.Source = (*Metrics)(nil)
 type Metrics struct {
 	job                                               *Job
 	created, duration, size, keys, snapshots, running *metric.Desc
+	refused, leftover                                 *metric.Desc
 }
 
 // NewMetrics returns the metrics of j.
@@ -25,12 +26,14 @@ func NewMetrics(j *Job) *Metrics {
 		keys:      gauge("last_keys", "Keys in the newest snapshot, in all databases."),
 		snapshots: gauge("snapshots", "Snapshots of this instance in the store, as of the last look."),
 		running:   gauge("running", "1 while a snapshot is taken."),
+		refused:   gauge("writes_refused", "1 while the server refuses writes because a save failed, and the sidecar waits to ask for one that succeeds."),
+		leftover:  gauge("leftover_bytes", "Size of the temporary files that killed servers have left in the data directory, as of the last snapshot."),
 	}
 }
 
 // Describe implements metric.Source.
 func (m *Metrics) Describe() []*metric.Desc {
-	return []*metric.Desc{m.created, m.duration, m.size, m.keys, m.snapshots, m.running}
+	return []*metric.Desc{m.created, m.duration, m.size, m.keys, m.snapshots, m.running, m.refused, m.leftover}
 }
 
 // Emit implements metric.Source. The values are those of the last look into the
@@ -38,6 +41,7 @@ func (m *Metrics) Describe() []*metric.Desc {
 func (m *Metrics) Emit(to metric.Sink) {
 	m.job.mu.Lock()
 	last, count, running := m.job.last, m.job.detail.Count, m.job.detail.Running != nil
+	leftover := m.job.detail.LeftoverBytes
 	m.job.mu.Unlock()
 	created := 0.0
 	if last.ID != "" {
@@ -50,4 +54,6 @@ func (m *Metrics) Emit(to metric.Sink) {
 	to.Set(m.keys, float64(last.RDB.Keys))
 	to.Set(m.snapshots, float64(count))
 	metric.Flag(to, m.running, running)
+	metric.Flag(to, m.refused, m.job.mend.state() != "")
+	to.Set(m.leftover, float64(leftover))
 }

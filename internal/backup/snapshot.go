@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
@@ -40,6 +41,9 @@ type SnapshotOptions struct {
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known. See
 	// checkMemory.
 	MemoryLimit int64
+	// RemoveLeftovers allows to delete the temporary files that killed servers have
+	// left in the data directory, which are reported in any case.
+	RemoveLeftovers bool
 
 	// BusyTimeout is how long another save, a rewrite or the sync of a replica
 	// may keep the server from saving. The default is 15 minutes.
@@ -61,6 +65,9 @@ type Snapshotter struct {
 	log       *slog.Logger
 
 	distrust distrust // of bgsave; used by Snapshot only
+
+	mu   sync.Mutex
+	left leftovers // as of the last snapshot
 }
 
 // NewSnapshotter returns a Snapshotter; the error is about opts.
@@ -161,6 +168,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if err := r.catalogue.checkShard(ctx, place.slots); err != nil {
 		return Manifest{}, err
 	}
+	r.sweepLeftovers()
 	from := r.choose()
 	for {
 		r.log.Info("taking a snapshot", "source", from.name(), "why", from.reason)

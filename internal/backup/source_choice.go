@@ -84,7 +84,9 @@ func (r *run) instead(of choice, err error) (choice, bool) {
 	switch {
 	case errors.Is(err, errForkRefused):
 		return choice{}, false // the stream forks, too
-	case errors.Is(err, errSaveFailed), errors.Is(err, errNoRoom):
+	case errors.Is(err, errNoRoom):
+	case errors.Is(err, errSaveFailed): // the disk, or memory: not soon again
+		r.distrust = distrust{err, time.Now().Add(distrustFor / 12)}
 	case errors.Is(err, errDataDir), errors.Is(err, errNotSeen):
 		r.distrust = distrust{err, time.Now().Add(distrustFor)}
 	default:

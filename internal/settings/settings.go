@@ -110,8 +110,9 @@ type Backup struct {
 	Source   string // auto, bgsave, stream
 	DataDir  string
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known.
-	MemoryLimit int
-	Jitter      time.Duration
+	MemoryLimit     int
+	RemoveLeftovers bool
+	Jitter          time.Duration
 
 	Encryption BackupEncryption
 	Retention  Retention

@@ -252,6 +252,11 @@ func table() []entry {
 			help:  "Memory limit of the server's container in bytes, as the downward API gives it (resourceFieldRef limits.memory). A save that would not fit is refused. 0: only the node's memory is known.",
 		},
 		{
+			name: "backup.remove-leftovers", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Backup.RemoveLeftovers }),
+			help:  "Delete the temporary files in the data directory that killed servers have left (temp-*.rdb, temp-rewriteaof-*.aof). They are reported in any case.",
+		},
+		{
 			name:  "backup.data-dir",
 			value: str(func(s *Settings) *string { return &s.Backup.DataDir }),
 			help:  "The server's data directory as mounted here. Empty: the path that the server says (CONFIG GET dir).",

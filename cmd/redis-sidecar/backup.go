@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/human"
@@ -70,14 +71,21 @@ func catalogueRun(extra func(*flag.FlagSet), do func(ctx context.Context, e *env
 }
 
 func backupNowCommand() *command {
+	var wait, force bool
 	return &command{
 		name: "backup now", summary: "Take one snapshot now, and wait until it is verified and stored.",
 		text: "Runs beside redis-server, with its data directory mounted: it needs no running agent. Snapshots that no rule of\n" +
-			"backup.retention keeps are deleted afterwards, as after a scheduled one.",
-		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n",
+			"backup.retention keeps are deleted afterwards, as after a scheduled one. While another pod or the agent takes one, it\n" +
+			"does nothing and says who.",
+		flags: "  --wait\n        Wait until the one that is being taken is over, then take this one.\n" +
+			"  --force\n        Do not ask who else takes one. Two at the same time are both whole.\n",
+		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n  8  not done: another one is being taken\n",
 		sections: backupSections,
 		run: func(ctx context.Context, e *env, args []string) error {
-			l, err := load(e, args, nil)
+			l, err := load(e, args, func(fs *flag.FlagSet) {
+				fs.BoolVar(&wait, "wait", false, "")
+				fs.BoolVar(&force, "force", false, "")
+			})
 			if err != nil {
 				return err
 			}
@@ -97,18 +105,64 @@ func backupNowCommand() *command {
 			if err != nil {
 				return err
 			}
-			line := newProgressLine(e, l.log, "backup")
-			m, err := snap.Snapshot(ctx, line.backupProgress)
-			line.done()
-			if err := snap.Mend(ctx); err != nil {
-				l.log.Error("after the snapshot", "error", err, "hint", status.HintOf(err))
+			if force {
+				return backupNow(ctx, e, l, snap)
 			}
+			c, err := snap.Locate(ctx)
 			if err != nil {
-				return snapshotError(err)
+				return err
 			}
-			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
-			return prune(ctx, e, l, snap.Catalogue(), false, false)
+			h, err := l.acquire(ctx, c, wait)
+			if err != nil {
+				return err
+			}
+			defer h.Release()
+			return h.Err(backupNow(h.Context(), e, l, snap))
 		},
+	}
+}
+
+// backupNow takes a snapshot and deletes old ones.
+func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter) error {
+	line := newProgressLine(e, l.log, "backup")
+	m, err := snap.Snapshot(ctx, line.backupProgress)
+	line.done()
+	if err := snap.Mend(ctx); err != nil {
+		l.log.Error("after the snapshot", "error", err, "hint", status.HintOf(err))
+	}
+	if err != nil {
+		return snapshotError(err)
+	}
+	fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
+	return prune(ctx, e, l, snap.Catalogue(), false, false)
+}
+
+// acquire takes the lease, so that one snapshot is taken at a time. A lease that has
+// run out by the clock is waited for: its holder was most likely killed, and that is
+// known for sure when it was not renewed for its TTL.
+func (l *loaded) acquire(ctx context.Context, c *backup.Catalogue, wait bool) (*backup.Hold, error) {
+	const interval = time.Second
+	lease := c.Lease(backup.LeaseOptions{Pod: l.Pod.Name, TTL: l.Backup.LeaseTTL, Log: l.log})
+	for said := false; ; said = true {
+		h, err := lease.Acquire(ctx, "backup now")
+		held, ok := errors.AsType[*backup.HeldError](err)
+		if !ok {
+			return h, err
+		}
+		if held.Fresh && !wait {
+			return nil, withCode(exitBusy, status.WithHint(status.ReasonLease,
+				fmt.Sprintf("--wait waits for it. A holder that was killed is known as such %s after its last renewal; --force takes a snapshot all the same", l.Backup.LeaseTTL), err))
+		}
+		if !said {
+			l.log.Info("waiting for the backup lease", "why", held.Error())
+		}
+		timer := time.NewTimer(interval)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("waiting for the backup lease: %w", err)
+		}
 	}
 }
 
@@ -116,7 +170,7 @@ func backupNowCommand() *command {
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
 		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: l.tool(),
-		Role: backup.Role(l.Backup.Role), DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
+		Role: backup.Role(l.Backup.Role), MaxLag: l.Backup.MaxLag, DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}
 }

@@ -110,7 +110,7 @@ func checks() map[string]func(string) error {
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },
 		"web.telemetry-path": func(v string) error {
 			switch v {
-			case "/", "/status", "/health", "/scrape", "/discover-cluster-nodes", "/-/reload", "/-/healthy", "/-/ready", probe.Startup.Path(), probe.Liveness.Path(), probe.Readiness.Path():
+			case "/", "/status", "/health", "/scrape", "/discover-cluster-nodes", "/-/reload", backupPath, "/-/healthy", "/-/ready", probe.Startup.Path(), probe.Liveness.Path(), probe.Readiness.Path():
 				return hint{"is the path of something else", "for example /metrics"}
 			}
 			return nil

@@ -90,6 +90,7 @@ const (
 	exitStandby  = 5 // backup now: this server has not the role that is backed up
 	exitDamaged  = 6 // backup list and verify: a snapshot is damaged
 	exitLastGood = 7 // backup delete: it is the last good one
+	exitBusy     = 8 // backup now: another one is being taken
 )
 
 // run is the program. It returns the exit code.

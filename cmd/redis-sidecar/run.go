@@ -87,7 +87,7 @@ func newAgent(e *env, l *loaded) (*agent, error) {
 	a.add(trim)
 
 	var err error
-	a.server, err = web.New(web.Options{Addresses: l.Web.ListenAddress, ConfigFile: l.Web.ConfigFile, Direct: webDirect(l.Settings)}, routes.Handler(l.log), l.log)
+	a.server, err = web.New(web.Options{Addresses: l.Web.ListenAddress, ConfigFile: l.Web.ConfigFile, Direct: webDirect(l.Settings), BearerPaths: []string{backupPath}}, routes.Handler(l.log), l.log)
 	if err != nil {
 		a.close()
 		return nil, err
@@ -100,7 +100,7 @@ func (a *agent) withServer(e *env, routes *web.Routes) error {
 	rep := a.board.Register(status.Exporter, exporter.Reasons()...)
 	announced := a.addAnnounce()
 	a.addConfig()
-	if err := a.addBackup(e); err != nil {
+	if err := a.addBackup(e, routes); err != nil {
 		return err
 	}
 	probes := a.addProbes(announced)
@@ -200,10 +200,14 @@ func (a *agent) goMetrics() prometheus.Gatherer {
 	return r
 }
 
-func (a *agent) addBackup(e *env) error {
+func (a *agent) addBackup(e *env, routes *web.Routes) error {
 	rep := a.board.Register(status.Backup, backup.Reasons()...)
 	if a.l.Backup.Schedule == "" {
-		rep.Disable("backup.schedule is not set")
+		const why = "backup.schedule is not set"
+		rep.Disable(why)
+		routes.Actions[backupPath] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "503: no backups are taken: "+why, http.StatusServiceUnavailable)
+		})
 		return nil
 	}
 	schedule, err := backup.ParseSchedule(a.l.Backup.Schedule)
@@ -212,14 +216,19 @@ func (a *agent) addBackup(e *env) error {
 	}
 	j, err := backup.New(backup.Options{
 		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Drain: a.l.Pod.DrainTimeout,
+		OnStart: a.l.Backup.OnStart, OnShutdown: a.l.Backup.OnShutdown, LeaseTTL: a.l.Backup.LeaseTTL,
 	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {
 		return err
 	}
 	a.sources = append(a.sources, backup.NewMetrics(j))
 	a.jobs = append(a.jobs, j.Run)
+	routes.Actions[backupPath] = backup.NewRequestHandler(j, backup.RequestOptions{TokenFile: a.l.Backup.TriggerTokenFile, Log: rep.Logger()})
 	return nil
 }
+
+// backupPath is where a snapshot is asked for.
+const backupPath = "/backup"
 
 func (a *agent) addProbes(announced func() (bool, string)) *probe.Monitor {
 	rep := a.board.Register(status.Probe, probe.Reasons()...)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/redis-sidecar/redis-sidecar/internal/human"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -18,7 +18,8 @@ func Reasons() []status.Reason {
 		status.ReasonUnreachable, status.ReasonTimeout, status.ReasonAuth, status.ReasonNoPerm, status.ReasonLoading,
 		status.ReasonMasterDown, status.ReasonRejected, status.ReasonRedis,
 		status.ReasonStoreUnreachable, status.ReasonStoreDenied, status.ReasonStoreMissing, status.ReasonStore,
-		status.ReasonDiskFull, status.ReasonMemory, status.ReasonFile, status.ReasonMisconf, status.ReasonSave, status.ReasonSaveBusy, status.ReasonVerify, status.ReasonCorrupt, status.ReasonKey,
+		status.ReasonDiskFull, status.ReasonMemory, status.ReasonFile, status.ReasonMisconf, status.ReasonSave, status.ReasonSaveBusy, status.ReasonVerify,
+		status.ReasonCorrupt, status.ReasonKey, status.ReasonLease,
 	}
 }
 
@@ -34,6 +35,15 @@ type Options struct {
 	// Drain is how long a snapshot in progress may go on after the job was asked
 	// to stop. 0 ends it at once.
 	Drain time.Duration
+	// OnStart has a snapshot taken at the start if the newest is older, or if there
+	// is none. 0: not.
+	OnStart time.Duration
+	// OnShutdown has a last snapshot taken when the job is asked to stop, within
+	// Drain.
+	OnShutdown bool
+	// LeaseTTL is how long a killed pod keeps the others from taking snapshots. 0
+	// is DefaultLeaseTTL.
+	LeaseTTL time.Duration
 	// After a failure the run is repeated after RetryMin, then after twice as
 	// long and so on up to RetryMax, until it succeeds. The defaults are 1 and 30
 	// minutes.
@@ -53,8 +63,13 @@ type Detail struct {
 	Store        string         `json:"store,omitempty"`
 	Instance     string         `json:"instance"`
 	Schedule     string         `json:"schedule"`
-	Count        int            `json:"count"`     // of snapshots in the store, as far as known
-	Snapshots    []SnapshotLine `json:"snapshots"` // the newest, newest first
+	Role         Role           `json:"role"`                  // backup.role
+	Server       string         `json:"server_role,omitempty"` // of the server when it was last asked
+	Lease        *LeaseLine     `json:"lease,omitempty"`       // as last seen; absent until then
+	Waiting      string         `json:"waiting,omitempty"`     // why a run that is due has not begun
+	LastRun      *RunLine       `json:"last_run,omitempty"`    // of this pod
+	Count        int            `json:"count"`                 // of snapshots in the store, as far as known
+	Snapshots    []SnapshotLine `json:"snapshots"`             // the newest, newest first
 	LastDuration float64        `json:"last_duration_seconds,omitempty"`
 	LastFailure  string         `json:"last_failure,omitempty"` // gone after the next success
 	Running      *Progress      `json:"running,omitempty"`
@@ -64,6 +79,24 @@ type Detail struct {
 	WritesRefused string `json:"writes_refused,omitempty"` // what is in the way of the save that would end it
 	LeftoverFiles int    `json:"leftover_files,omitempty"` // temporary files that killed servers have left
 	LeftoverBytes int64  `json:"leftover_bytes,omitempty"`
+}
+
+// LeaseLine is the lease on the status page.
+type LeaseLine struct {
+	Holder string    `json:"holder"` // "" when nobody has it
+	Mine   bool      `json:"mine"`
+	Since  time.Time `json:"since,omitzero"`
+	Mode   LeaseMode `json:"mode"`
+}
+
+// RunLine is how the last run of this pod went.
+type RunLine struct {
+	Trigger Trigger   `json:"trigger"`
+	Began   time.Time `json:"began"`
+	ID      string    `json:"id,omitempty"` // of the snapshot
+	Error   string    `json:"error,omitempty"`
+	// Phases is how long it was in each, in seconds.
+	Phases map[string]float64 `json:"phases,omitempty"`
 }
 
 // SnapshotLine is one snapshot on the status page.
@@ -76,7 +109,7 @@ type SnapshotLine struct {
 	Error  string    `json:"error,omitempty"` // the manifest is damaged
 }
 
-// Job takes snapshots by schedule and removes old ones.
+// Job takes snapshots by schedule and on demand, and removes old ones.
 type Job struct {
 	opts  Options
 	redis Redis
@@ -86,13 +119,21 @@ type Job struct {
 
 	// Owned by the goroutine of Run.
 	snapshotter *Snapshotter // nil until the store was opened
+	lease       *Lease       // nil until it was asked for
 	entries     map[string]Entry
-	lastGood    time.Time // CreatedAt of the newest snapshot that is not damaged
+	present     Manifest  // the newest that is neither damaged nor of the future, see clockSlack; zero until known
+	counted     string    // id of the snapshot that an @every schedule was last counted from
+	tick        time.Time // the scheduled time that the next run is for
 	take        func(ctx context.Context, progress func(Progress)) (Manifest, error)
+	stand       func(ctx context.Context) (standing, error)
 
-	mu     sync.Mutex // guards what Collect reads
+	requests chan *request
+	ended    chan struct{} // closed when Run takes no more requests
+
+	mu     sync.Mutex // guards what the metrics and requests read
 	detail Detail
 	last   Manifest // newest that is not damaged; zero until known
+	count  counters
 }
 
 // New returns the job. open is called by Run, again and again until it succeeds
@@ -101,99 +142,140 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 	if opts.Schedule.IsZero() {
 		return nil, errors.New("backup: no schedule")
 	}
-	if _, err := NewSnapshotter(opts.Snapshot, redis, nil); err != nil {
+	s, err := NewSnapshotter(opts.Snapshot, redis, nil)
+	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
+	opts.Snapshot.Role = s.opts.Role
 	if opts.RetryMin <= 0 {
 		opts.RetryMin = time.Minute
 	}
 	if opts.RetryMax <= 0 {
 		opts.RetryMax = 30 * time.Minute
 	}
+	if opts.LeaseTTL <= 0 {
+		opts.LeaseTTL = DefaultLeaseTTL
+	}
 	if opts.Snapshot.Log == nil {
 		opts.Snapshot.Log = rep.Logger()
 	}
-	j := &Job{opts: opts, redis: redis, open: open, rep: rep}
+	j := &Job{opts: opts, redis: redis, open: open, rep: rep, requests: make(chan *request), ended: make(chan struct{}), count: newCounters()}
 	j.mend = newMender(j.opts.Snapshot, redis, j.opts.Snapshot.Log)
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
 		return j.snapshotter.Snapshot(ctx, progress)
 	}
+	j.stand = func(ctx context.Context) (standing, error) { return j.snapshotter.standing(ctx) }
 	j.setDetail(func(d *Detail) {
-		d.Instance, d.Schedule, d.Snapshots = opts.Snapshot.Instance, opts.Schedule.String(), []SnapshotLine{}
+		d.Instance, d.Schedule, d.Role, d.Snapshots = opts.Snapshot.Instance, opts.Schedule.String(), opts.Snapshot.Role, []SnapshotLine{}
 	})
 	return j, nil
 }
 
-// Run takes snapshots by schedule, one at a time, until ctx ends. It returns nil;
-// what fails is reported and tried again. A snapshot in progress when ctx ends
-// goes on, for as long as Options.Drain, or until hurry is closed.
+// Run takes snapshots by schedule and on demand, one at a time, until ctx ends. It
+// returns nil; what fails is reported and tried again. A snapshot in progress when
+// ctx ends goes on, for as long as Options.Drain, or until hurry is closed.
 func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
+	defer close(j.ended)
 	defer j.startMending(ctx)()
+	stopped := make(chan time.Time, 1)
+	defer context.AfterFunc(ctx, func() { stopped <- time.Now() })()
+
 	// What is in the store already is worth knowing at once: whether the store
 	// is there, and how old the last snapshot is.
-	other, otherAt, failures := looking, time.Now(), 0
+	look := visit{task: looking, at: time.Now()}
 	next := j.plan(j.opts.Schedule.Next(time.Now()))
-	looked := false
+	var due *turn
 	for {
 		at := next
-		if otherAt.Before(at) {
-			at = otherAt
+		if due != nil && due.at.Before(at) {
+			at = due.at
 		}
-		if !waitUntil(ctx, at) {
-			return nil
+		if due == nil && look.at.Before(at) {
+			at = look.at
 		}
-		task, scheduled := other, !time.Now().Before(next)
-		if scheduled {
-			task = saving
-		}
-		work, release := drain(ctx, hurry, j.opts.Drain)
-		err := j.do(work, task)
-		stopped := work.Err() != nil
-		release()
-		if stopped && err != nil {
-			return nil //nolint:nilerr // stopped, not failed
+		req, ok := j.wait(ctx, at)
+		if !ok {
+			return j.lastOne(hurry, <-stopped)
 		}
 		now := time.Now()
+		scheduled := req == nil && !now.Before(next)
+		if scheduled {
+			due = j.scheduled(due, now)
+		}
+		this := due
+		if req != nil {
+			this = &turn{trigger: TriggerRequest, tick: now, request: req}
+		} else if due == nil || now.Before(due.at) {
+			this = nil
+		}
+
+		work, release := drain(ctx, hurry, j.opts.Drain)
+		var err error
+		if this != nil {
+			err = j.run(work, this)
+		} else {
+			err = j.look(work, look.task)
+		}
+		ended := work.Err() != nil
+		release()
+		if ended && err != nil {
+			return j.lastOne(hurry, <-stopped) // stopped, not failed
+		}
+		now = time.Now()
 		if scheduled {
 			next = j.planAfter(next, now)
 		}
-		if err != nil {
-			j.failed(err)
-			if task == refreshing {
-				task = looking // it says when the store is back
+		switch {
+		case this == nil:
+			if err == nil && !look.done {
+				next, due = j.catchUp(next, now)
+			} else if err == nil {
+				next = j.replan(next, now)
 			}
-			other, otherAt = task, now.Add(j.backoff(failures, err))
-			failures++
-			continue
+			look.after(err, now, j)
+		case this.over && err == nil:
+			if req == nil || due != nil && !j.present.CreatedAt.Before(due.tick) {
+				due = nil
+			}
+			look = visit{task: refreshing, at: now.Add(refreshEvery), done: true} // what a snapshot said stands until the next
+			next = j.replan(next, now)
+		case this.over:
+			j.failed(err)
+			if due == nil {
+				due = this // a request that failed is not forgotten
+			}
+			due.at = now.Add(j.backoff(due.failures, err))
+			due.failures++
 		}
-		if !looked && !scheduled {
-			next = j.catchUp(next, now)
-		}
-		if task == saving {
-			task = refreshing // what a snapshot said stands until the next
-		}
-		other, otherAt, failures, looked = task, now.Add(refreshEvery), 0, true
 	}
 }
 
-// task is what the job does at one time.
+// visit is a look into the catalogue between two runs.
+type visit struct {
+	task     task
+	at       time.Time
+	failures int
+	done     bool // one has succeeded
+}
+
+// task is what a visit is for.
 type task int
 
 const (
 	looking    task = iota // read the catalogue and say what it holds
 	refreshing             // read it, and say nothing unless that fails
-	saving                 // take a snapshot
 )
 
-func (j *Job) do(ctx context.Context, t task) error {
-	switch t {
-	case saving:
-		return j.snapshot(ctx)
-	case refreshing:
-		return j.refresh(ctx)
-	default:
-		return j.look(ctx)
+// after plans the next visit.
+func (v *visit) after(err error, now time.Time, j *Job) {
+	if err != nil {
+		j.failed(err)
+		v.task = looking // it says when the store is back
+		v.at = now.Add(j.backoff(v.failures, err))
+		v.failures++
+		return
 	}
+	v.at, v.failures, v.done = now.Add(refreshEvery), 0, true
 }
 
 // drain returns a context that outlives ctx by d, unless hurry is closed first.
@@ -222,22 +304,35 @@ func drain(ctx context.Context, hurry <-chan struct{}, d time.Duration) (work co
 	}
 }
 
-// waitUntil waits for a time of day and reports whether it came before the end of
-// ctx. It looks at the clock every now and then: clocks are set, machines sleep.
-func waitUntil(ctx context.Context, at time.Time) bool {
+// wait waits for a time of day or for a request, whichever comes first; ok is
+// false when ctx ends before both. It looks at the clock every now and then: clocks
+// are set, machines sleep.
+func (j *Job) wait(ctx context.Context, at time.Time) (req *request, ok bool) {
 	for {
 		left := time.Until(at.Round(0)) // by the wall clock
 		if left <= 0 {
-			return ctx.Err() == nil
+			return nil, ctx.Err() == nil
 		}
-		if sleep(ctx, min(left, time.Minute)) != nil {
-			return false
+		timer := time.NewTimer(min(left, time.Minute))
+		select {
+		case <-timer.C:
+		case req := <-j.requests:
+			timer.Stop()
+			if ctx.Err() != nil {
+				req.done <- Outcome{Err: status.WithReason(status.ReasonCanceled, fmt.Errorf("%w: the sidecar ends", errNotServing))}
+				return nil, false
+			}
+			return req, true
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, false
 		}
 	}
 }
 
 // plan announces the next run and returns when it is to begin.
 func (j *Job) plan(tick time.Time) time.Time {
+	j.tick = tick
 	j.rep.NextRun(tick)
 	if j.opts.Jitter > 0 {
 		tick = tick.Add(rand.N(j.opts.Jitter))
@@ -254,6 +349,7 @@ func (j *Job) planAfter(began, now time.Time) time.Time {
 		missed++
 	}
 	if missed > 0 {
+		j.skipped(missed)
 		j.rep.Logger().Warn("runs were skipped: the one before them took too long", "runs", missed, "took", now.Sub(began).Round(time.Second))
 	}
 	if tick.Before(now) {
@@ -262,23 +358,57 @@ func (j *Job) planAfter(began, now time.Time) time.Time {
 	return j.plan(tick)
 }
 
-// catchUp lets an @every schedule go on from the last snapshot instead of from
-// the start of the program: a pod that restarts more often than the interval
-// would otherwise never take one.
-func (j *Job) catchUp(next, now time.Time) time.Time {
+// replan lets an @every schedule go on from the last snapshot, whoever took it:
+// all pods then have the same times.
+func (j *Job) replan(next, now time.Time) time.Time {
 	every := j.opts.Schedule.Interval()
-	if every == 0 || j.lastGood.IsZero() {
+	if every == 0 || j.present.ID == j.counted {
 		return next
 	}
-	due := j.lastGood.Add(every)
+	j.counted = j.present.ID
+	if j.present.ID == "" {
+		return next // it was deleted
+	}
+	due := j.present.CreatedAt.Add(every)
 	if due.Before(now) {
 		due = now
 	}
-	if !due.Before(next) {
-		return next
-	}
 	return j.plan(due.UTC())
 }
+
+// catchUp is asked once, when the catalogue was read for the first time. It lets
+// an @every schedule go on from the last snapshot instead of from the start of the
+// program: a pod that restarts more often than the interval would otherwise never
+// take one. It makes up, once, for a time of any other schedule that passed while
+// nothing ran, and does what Options.OnStart asks for.
+func (j *Job) catchUp(next, now time.Time) (time.Time, *turn) {
+	// Many pods start together after an outage, and their servers have better
+	// things to do at first.
+	soon := now.Add(startDelay + rand.N(startDelay))
+	if j.opts.Jitter > startDelay {
+		soon = now.Add(startDelay + rand.N(j.opts.Jitter))
+	}
+	if since := j.opts.OnStart; since > 0 && j.present.CreatedAt.Before(now.Add(-since)) {
+		return next, &turn{trigger: TriggerStart, tick: now.Add(-since), at: soon, others: soon.Add(othersFirst)}
+	}
+	if j.opts.Schedule.Interval() > 0 {
+		if j.present.ID == "" {
+			return next, nil
+		}
+		if due := j.present.CreatedAt.Add(j.opts.Schedule.Interval()); due.Before(next) {
+			next = j.replan(next, now)
+		}
+		return next, nil
+	}
+	if last := j.opts.Schedule.Last(now); j.present.ID != "" && j.present.CreatedAt.Before(last) {
+		j.rep.Logger().Info("a run was missed: it is made up for", "due", last, "last_snapshot", j.present.ID)
+		return next, &turn{trigger: TriggerMissed, tick: last, at: soon, others: soon.Add(othersFirst)}
+	}
+	return next, nil
+}
+
+// startDelay is the least delay of a run that the start brings, and its jitter.
+const startDelay = 15 * time.Second
 
 // backoff returns how long to wait after so many failures before this one.
 func (j *Job) backoff(failures int, err error) time.Duration {
@@ -302,8 +432,8 @@ func (j *Job) failed(err error) {
 }
 
 // look opens the store and reads the catalogue.
-func (j *Job) look(ctx context.Context) error {
-	if err := j.refresh(ctx); err != nil {
+func (j *Job) look(ctx context.Context, t task) error {
+	if err := j.refresh(ctx); err != nil || t == refreshing {
 		return err
 	}
 	j.mu.Lock()
@@ -313,57 +443,6 @@ func (j *Job) look(ctx context.Context) error {
 		j.rep.Success("no snapshot yet")
 	} else {
 		j.rep.Success(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID))
-	}
-	return nil
-}
-
-// snapshot takes one and prunes.
-func (j *Job) snapshot(ctx context.Context) error {
-	began := time.Now()
-	defer func() { j.rep.Ran(time.Since(began)) }()
-	if err := j.openStore(ctx); err != nil {
-		return err
-	}
-	m, err := j.take(ctx, func(p Progress) { j.setDetail(func(d *Detail) { d.Running = &p }) })
-	left, leftBytes := j.snapshotter.Leftovers()
-	j.setDetail(func(d *Detail) { d.Running, d.LeftoverFiles, d.LeftoverBytes = nil, left, leftBytes })
-	if errors.Is(err, ErrStandby) {
-		// Another pod takes them: how is it doing?
-		if err := j.refresh(ctx); err != nil {
-			return err
-		}
-		j.setDetail(func(d *Detail) { d.LastFailure = "" })
-		j.rep.Success("standing by: " + err.Error())
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	took := time.Since(began)
-	j.setDetail(func(d *Detail) { d.LastFailure, d.LastDuration = "", seconds(took) })
-	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), took.Round(time.Millisecond))
-
-	j.remember(m)
-	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.Retention, false)
-	if len(pruned.Deleted)+len(pruned.Orphans) > 0 {
-		j.rep.Logger().Info("deleted by retention", "snapshots", pruned.Deleted, "abandoned_uploads", len(pruned.Orphans))
-	}
-	if err == nil {
-		err = j.refresh(ctx)
-	}
-	switch {
-	case err != nil:
-		j.rep.Warn(status.ReasonOf(err), message+"; but: "+err.Error())
-	case j.mend.state() != "":
-		j.rep.Warn(status.ReasonMisconf, message+"; but the server refuses writes (MISCONF) until a save succeeds: "+j.mend.state())
-	case len(pruned.Ahead) > 0:
-		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
-	case pruned.Spared != "":
-		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds keys, so the retention keeps "+pruned.Spared)
-	case pruned.Guarded != "":
-		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds a tenth of the keys of "+pruned.Guarded+", which the retention keeps: restore it, or delete it if that is right")
-	default:
-		j.rep.Success(message)
 	}
 	return nil
 }
@@ -400,10 +479,16 @@ func (j *Job) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Those of the future are shown, but say nothing about when the next is due.
+	show, future := ids[:min(len(ids), detailSnapshots)], ofTheFuture(ids, time.Now())
+	read := show
+	if future > 0 {
+		read = slices.Concat(show, ids[max(future, len(show)):max(len(show), min(len(ids), future+detailSnapshots))])
+	}
 	entries := map[string]Entry{}
-	var newest Manifest
+	var newest, present Manifest
 	lines := []SnapshotLine{}
-	for _, id := range ids[:min(len(ids), detailSnapshots)] {
+	for i, id := range read {
 		e, ok := j.entries[id]
 		if !ok || e.Err != nil {
 			if e, err = catalogue.entry(ctx, id); err != nil {
@@ -414,6 +499,12 @@ func (j *Job) refresh(ctx context.Context) error {
 			}
 		}
 		entries[id] = e
+		if e.Err == nil && present.ID == "" && ofTheFuture([]string{id}, time.Now()) == 0 {
+			present = e.Manifest
+		}
+		if i >= len(show) {
+			continue
+		}
 		line := SnapshotLine{ID: id, Time: e.Time, Plain: e.Manifest.RDB.Size, Stored: e.Manifest.Object.Size, Keys: e.Manifest.RDB.Keys}
 		if e.Err != nil {
 			line.Error = e.Err.Error()
@@ -422,15 +513,26 @@ func (j *Job) refresh(ctx context.Context) error {
 		}
 		lines = append(lines, line)
 	}
-	j.entries = entries
+	j.entries, j.present = entries, present
 	j.remember(newest)
 	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(ids), lines })
 	return nil
 }
 
+// ofTheFuture returns how many of ids, newest first, are: a clock was wrong.
+func ofTheFuture(ids []string, now time.Time) int {
+	n := slices.IndexFunc(ids, func(id string) bool {
+		at, _ := IDTime(id) // only valid ones are listed
+		return !at.After(now.Add(clockSlack))
+	})
+	if n < 0 {
+		return len(ids)
+	}
+	return n
+}
+
 // remember sets the newest snapshot known; its ID may be empty.
 func (j *Job) remember(m Manifest) {
-	j.lastGood = m.CreatedAt
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last = m

@@ -57,6 +57,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 	if j.Job, err = New(opts, noServer{}, open, j.board.Register(status.Backup, Reasons()...)); err != nil {
 		t.Fatal(err)
 	}
+	j.stand = func(context.Context) (standing, error) { return standing{role: "master"}, nil }
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
 		j.mu.Lock()
 		j.taken = append(j.taken, time.Since(j.start))
@@ -277,7 +278,7 @@ func TestJobSkipsWhatItMissed(t *testing.T) {
 // The store is away at the start: reported at once, and seen when it is back.
 func TestJobStoreAwayAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := newTestJob(t, "@daily", nil)
+		j := newTestJob(t, "0 23 * * *", nil)
 		var away atomic.Bool
 		j.store.before = func(string, string) error {
 			if away.Load() {
@@ -359,7 +360,7 @@ func TestJobEveryGoesOn(t *testing.T) {
 		{0, []time.Duration{6 * time.Hour, 12 * time.Hour}},
 		{4 * time.Hour, []time.Duration{2 * time.Hour, 8 * time.Hour}},
 		{10 * time.Hour, []time.Duration{0, 6 * time.Hour, 12 * time.Hour}},
-		{-time.Hour, []time.Duration{6 * time.Hour, 12 * time.Hour}}, // a clock that was set back
+		{-time.Hour, []time.Duration{7 * time.Hour, 13 * time.Hour}}, // a clock that was set back
 	}
 	for _, tt := range tests {
 		t.Run(tt.age.String(), func(t *testing.T) {
@@ -550,28 +551,57 @@ func TestJobMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare := func(duration, keys, plain, stored, created, snapshots float64) {
+	compare := func(duration, keys, plain, stored, created, snapshots float64, mode LeaseMode) {
 		t.Helper()
 		want := map[string]float64{
-			"redis_sidecar_backup_last_duration_seconds":          duration,
-			"redis_sidecar_backup_last_keys":                      keys,
-			`redis_sidecar_backup_last_size_bytes{kind="plain"}`:  plain,
-			`redis_sidecar_backup_last_size_bytes{kind="stored"}`: stored,
-			"redis_sidecar_backup_last_success_timestamp_seconds": created,
-			"redis_sidecar_backup_running":                        0,
-			"redis_sidecar_backup_snapshots":                      snapshots,
+			"redis_sidecar_backup_last_compression_ratio":                            0,
+			"redis_sidecar_backup_last_duration_seconds":                             duration,
+			"redis_sidecar_backup_last_keys":                                         keys,
+			`redis_sidecar_backup_last_size_bytes{kind="plain"}`:                     plain,
+			`redis_sidecar_backup_last_size_bytes{kind="stored"}`:                    stored,
+			"redis_sidecar_backup_last_success_timestamp_seconds":                    created,
+			"redis_sidecar_backup_lease_held":                                        0,
+			`redis_sidecar_backup_lease_info{holder="",mode="` + string(mode) + `"}`: 1,
+			"redis_sidecar_backup_running":                                           0,
+			`redis_sidecar_backup_runs_total{trigger="missed"}`:                      0,
+			`redis_sidecar_backup_runs_total{trigger="request"}`:                     0,
+			`redis_sidecar_backup_runs_total{trigger="schedule"}`:                    snapshots,
+			`redis_sidecar_backup_runs_total{trigger="shutdown"}`:                    0,
+			`redis_sidecar_backup_runs_total{trigger="start"}`:                       0,
+			"redis_sidecar_backup_skipped_runs_total":                                0,
+			"redis_sidecar_backup_snapshots":                                         snapshots,
+			`redis_sidecar_backup_taken_total{source="bgsave"}`:                      snapshots,
+			`redis_sidecar_backup_taken_total{source="stream"}`:                      0,
 		}
-		if diff := cmp.Diff(want, testenv.Metrics(t, NewMetrics(j))); diff != "" {
+		if stored > 0 {
+			want["redis_sidecar_backup_last_compression_ratio"] = plain / stored
+		}
+		got := testenv.Metrics(t, NewMetrics(j))
+		sum := 0.0
+		for _, phase := range phaseLabels() {
+			series := `redis_sidecar_backup_last_run_phase_seconds{phase="` + phase + `"}`
+			took, ok := got[series]
+			if !ok || (took > 0) != (snapshots > 0) {
+				t.Errorf("%s %v", series, took)
+			}
+			if phase != phaseTotal {
+				sum += took
+			} else if sum < 0.99*took || sum > 1.01*took {
+				t.Errorf("the phases add up to %v, the total is %v", sum, took)
+			}
+			delete(got, series)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 	}
-	compare(0, 0, 0, 0, 0, 0)
-	if err := j.snapshot(testContext(t)); err != nil {
+	compare(0, 0, 0, 0, 0, 0, LeaseUnknown)
+	if err := j.run(testContext(t), &turn{trigger: TriggerSchedule, tick: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := newTestCatalogue(t, s).Find(testContext(t), "latest")
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(m.Durations.Total, 100, float64(m.RDB.Size), float64(m.Object.Size), float64(m.CreatedAt.UnixMilli())/1000, 1)
+	compare(m.Durations.Total, 100, float64(m.RDB.Size), float64(m.Object.Size), float64(m.CreatedAt.UnixMilli())/1000, 1, LeaseConditional)
 }

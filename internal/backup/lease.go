@@ -484,3 +484,9 @@ func (l *Lease) setHeld(held bool) {
 	defer l.mu.Unlock()
 	l.held = held
 }
+
+// leaseKey is where the lease of the instance is.
+func (c *Catalogue) leaseKey() string { return c.instance + "/" + leaseName }
+
+// Lease returns the lease of the catalogue's instance. It asks nothing.
+func (c *Catalogue) Lease(opts LeaseOptions) *Lease { return NewLease(c.store, c.instance, opts) }

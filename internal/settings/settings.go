@@ -106,7 +106,8 @@ type Backup struct {
 	Schedule string
 	Store    string
 	Instance string
-	Role     string // any, master, replica
+	Role     string // prefer-replica, master, replica, any
+	MaxLag   time.Duration
 	Source   string // auto, bgsave, stream
 	DataDir  string
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known.
@@ -117,6 +118,11 @@ type Backup struct {
 	Encryption BackupEncryption
 	Retention  Retention
 	Verify     Verify
+
+	LeaseTTL         time.Duration
+	OnStart          time.Duration
+	OnShutdown       bool
+	TriggerTokenFile string
 }
 
 // Verify says when snapshots are verified.

@@ -237,9 +237,34 @@ func table() []entry {
 			help:  "Name under which the snapshots of this Redis are kept. Empty: pod.name without its ordinal, so redis-0 and redis-1 are redis.",
 		},
 		{
-			name: "backup.role", def: "master",
-			value: oneOf(func(s *Settings) *string { return &s.Backup.Role }, "master", "replica", "any"),
-			help:  "Take snapshots only while the server has this role. With master, a StatefulSet makes one snapshot at a time, however many pods it has.",
+			name: "backup.role", def: "prefer-replica",
+			value: oneOf(func(s *Settings) *string { return &s.Backup.Role }, "prefer-replica", "master", "replica", "any"),
+			help:  "Of which server snapshots are taken. prefer-replica: of a replica that is in step, else of the master; one snapshot in all, however many pods there are.",
+		},
+		{
+			name: "backup.max-lag", def: "30s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.MaxLag }, time.Second, 24*time.Hour),
+			help:  "No snapshot is taken of a replica that has heard nothing from its master for longer. More than repl-ping-replica-period, 10s.",
+		},
+		{
+			name: "backup.lease.ttl", def: "1m",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.LeaseTTL }, 3*time.Second, time.Hour),
+			help:  "How long a pod that was killed while it took a snapshot keeps the others from taking one.",
+		},
+		{
+			name: "backup.on-start", def: "0s",
+			value: duration(func(s *Settings) *time.Duration { return &s.Backup.OnStart }, 0, 366*24*time.Hour),
+			help:  "At the start of the sidecar, take a snapshot if the newest is older than this, or if there is none. 0: only a scheduled time that was missed is made up for.",
+		},
+		{
+			name: "backup.on-shutdown", def: "false",
+			value: boolean(func(s *Settings) *bool { return &s.Backup.OnShutdown }),
+			help:  "At SIGTERM, take a last snapshot, within pod.drain-timeout. redis-server must still run then.",
+		},
+		{
+			name:  "backup.trigger-token-file",
+			value: file(func(s *Settings) *string { return &s.Backup.TriggerTokenFile }),
+			help:  "File with the bearer token, of at least 16 bytes, that lets POST /backup be called from other hosts. Read again at every request. Empty: only from this host.",
 		},
 		{
 			name: "backup.source", def: "auto",
@@ -421,7 +446,7 @@ func table() []entry {
 		{
 			name: "pod.drain-timeout", def: "20s",
 			value: duration(func(s *Settings) *time.Duration { return &s.Pod.DrainTimeout }, 0, time.Hour),
-			help:  "How long a snapshot in progress may go on after SIGTERM. Less than the pod's terminationGracePeriodSeconds.",
+			help:  "How long a snapshot in progress, and the one of backup.on-shutdown, may go on after SIGTERM. Less than the pod's terminationGracePeriodSeconds.",
 		},
 		entry{
 			name: "log.level", def: "info",

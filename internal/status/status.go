@@ -128,6 +128,13 @@ type Reporter struct {
 	last     float64 // duration of the last finished run, seconds
 }
 
+// Report returns a copy of what the Board knows of the job.
+func (r *Reporter) Report() Report {
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	return r.report
+}
+
 // Logger returns the job's logger, which carries the attribute job.
 func (r *Reporter) Logger() *slog.Logger { return r.log }
 

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
@@ -27,7 +29,7 @@ func (r *reloader) guard(h http.Handler) http.Handler {
 			http.Error(w, "429: more requests than rate_limit allows", http.StatusTooManyRequests)
 			return
 		}
-		if len(st.users) > 0 {
+		if len(st.users) > 0 && !r.bears(req) {
 			name, password, ok := req.BasicAuth()
 			if !ok || !r.auth.check(req.Context(), st.users, name, password) {
 				w.Header().Set("WWW-Authenticate", `Basic realm="redis-sidecar", charset="UTF-8"`)
@@ -37,6 +39,11 @@ func (r *reloader) guard(h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, req)
 	})
+}
+
+// bears tells whether the path itself judges the token that came.
+func (r *reloader) bears(req *http.Request) bool {
+	return strings.HasPrefix(req.Header.Get("Authorization"), "Bearer ") && slices.Contains(r.bearer, req.URL.Path)
 }
 
 // authenticator checks passwords against bcrypt hashes, which is slow by intent,

@@ -17,6 +17,8 @@ type reloader struct {
 	auth *authenticator
 	rate *limiter
 
+	bearer []string // see Options.BearerPaths
+
 	cur     atomic.Pointer[state]
 	tried   atomic.Pointer[[]stamp] // of the files as they were when last read
 	reading atomic.Bool

@@ -40,6 +40,9 @@ type Options struct {
 	// Direct is TLS and a user without a file. The zero value is plain HTTP for
 	// everyone.
 	Direct Direct
+	// BearerPaths check the bearer token of a request themselves: one that has a
+	// token needs no password there.
+	BearerPaths []string
 	// ShutdownTimeout is how long running requests may take to end. The default
 	// is 5 s.
 	ShutdownTimeout time.Duration
@@ -85,6 +88,7 @@ func New(o Options, h http.Handler, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web configuration: %w", err)
 	}
+	files.bearer = o.BearerPaths
 	s.files = files
 	s.server.Handler = files.guard(h)
 	if st := files.get(); st.tls != nil {

@@ -45,10 +45,20 @@ const instanceFlag = "  --instance NAME\n        The same as --backup.instance.\
 
 // catalogueRun wraps what the catalogue commands have in common.
 func catalogueRun(extra func(*flag.FlagSet), do func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error) func(context.Context, *env, []string) error {
+	return catalogueRunOf(shardChoice{}, extra, do)
+}
+
+// shardsRun is catalogueRun for what can be done for every shard of a cluster.
+func shardsRun(extra func(*flag.FlagSet), do func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error) func(context.Context, *env, []string) error {
+	return catalogueRunOf(shardChoice{each: true}, extra, do)
+}
+
+func catalogueRunOf(shard shardChoice, extra func(*flag.FlagSet), do func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error) func(context.Context, *env, []string) error {
 	return func(ctx context.Context, e *env, args []string) error {
 		var instance string
 		l, err := load(e, args, func(fs *flag.FlagSet) {
 			fs.StringVar(&instance, "instance", "", "")
+			shard.add(fs)
 			if extra != nil {
 				extra(fs)
 			}
@@ -66,7 +76,14 @@ func catalogueRun(extra func(*flag.FlagSet), do func(ctx context.Context, e *env
 		if err != nil {
 			return err
 		}
-		return snapshotError(do(ctx, e, l, c))
+		of, err := shard.catalogues(ctx, c)
+		if err != nil {
+			return snapshotError(err)
+		}
+		if len(of) == 1 {
+			return snapshotError(do(ctx, e, l, of[0]))
+		}
+		return snapshotError(shard.eachShard(ctx, e, c, of, func(c *backup.Catalogue) error { return do(ctx, e, l, c) }))
 	}
 }
 
@@ -169,7 +186,7 @@ func (l *loaded) acquire(ctx context.Context, c *backup.Catalogue, wait bool) (*
 // snapshotOptions are those of the agent and of backup now.
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
-		Instance: l.Backup.Instance, Pod: l.Pod.Name, Tool: l.tool(),
+		Instance: l.Backup.Instance, Shard: l.Backup.Shard, Pod: l.Pod.Name, Tool: l.tool(),
 		Role: backup.Role(l.Backup.Role), MaxLag: l.Backup.MaxLag, DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}

@@ -18,7 +18,7 @@ func backupDeleteCommand() *command {
 		text: "A snapshot that the retention always keeps is only deleted with --force: the newest that holds keys, the newest that passed\n" +
 			"its last verification, and one since which no other held half as many keys. Unless all ids are there and may be deleted,\n" +
 			"nothing is.",
-		flags: "  --force\n        Delete also the last good one.\n" + instanceFlag,
+		flags: "  --force\n        Delete also the last good one.\n" + instanceFlag + shardFlag,
 		exits: exitsNotFound + "  7  not done: one of them is the last good one, and --force was not given\n", sections: catalogueSections,
 		run: catalogueRun(func(fs *flag.FlagSet) { fs.BoolVar(&force, "force", false, "") },
 			func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {

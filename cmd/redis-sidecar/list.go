@@ -19,10 +19,10 @@ func backupListCommand() *command {
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
 		text: "VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
 			"or - for a snapshot that was only read back after it was taken.",
-		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag,
+		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,
 		sections: catalogueSections,
-		run: catalogueRun(func(fs *flag.FlagSet) {
+		run: shardsRun(func(fs *flag.FlagSet) {
 			fs.BoolVar(&asJSON, "json", false, "")
 			fs.IntVar(&limit, "limit", 0, "")
 		}, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
@@ -131,7 +131,7 @@ func backupShowCommand() *command {
 	return &command{
 		name: "backup show", args: "SNAPSHOT", summary: "Print a snapshot's manifest as JSON.",
 		text:  "SNAPSHOT is " + snapshotArg + ".\nUnder \"verified\" it adds the record of the last verification, if there is one.",
-		flags: instanceFlag, exits: exitsNotFound, sections: catalogueSections,
+		flags: instanceFlag + shardFlag, exits: exitsNotFound, sections: catalogueSections,
 		run: catalogueRun(nil, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			what, err := oneArgument(l.rest, snapshotArg)
 			if err != nil {

@@ -105,6 +105,11 @@ func checks() map[string]func(string) error {
 		},
 		"restore.store":    func(v string) error { _, err := store.ParseURL(v); return hinted(err) },
 		"restore.instance": func(v string) error { return hinted(backup.ValidInstance(v)) },
+		"backup.shard":     func(v string) error { return backup.ValidShard(v) },
+		"restore.cluster-peers": func(v string) error {
+			_, err := backup.ParseClusterPeers(v)
+			return err
+		},
 		"backup.instance":  func(v string) error { return hinted(backup.ValidInstance(v)) },
 		"announce.address": func(v string) error { return hinted(announce.Validate(announce.Auto, v)) },
 		"web.config-file":  func(v string) error { return hinted(web.Validate(v)) },

@@ -18,10 +18,10 @@ func backupPruneCommand() *command {
 		name: "backup prune", summary: "Delete the snapshots that no rule of backup.retention keeps.",
 		text: "The agent does the same after every snapshot. Whatever the rules say, the newest snapshot stays, the newest that holds keys,\n" +
 			"and the newest that passed its last verification. What the store keeps locked stays and is no failure.",
-		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n" + instanceFlag,
+		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon,
 		sections: catalogueSections,
-		run: catalogueRun(func(fs *flag.FlagSet) {
+		run: shardsRun(func(fs *flag.FlagSet) {
 			fs.BoolVar(&dry, "dry-run", false, "")
 			fs.BoolVar(&asJSON, "json", false, "")
 		}, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -147,6 +148,9 @@ func (l *loaded) restoreOptions(ctx context.Context) (backup.RestoreOptions, err
 		return o, err
 	}
 	o.Names, o.Follows = conf.names, conf.follows
+	if o.Cluster, err = l.clusterRestore(conf); err != nil {
+		return o, err
+	}
 	if r.RedisServer != "" {
 		if o.RedisVersion, err = backup.ServerVersion(ctx, r.RedisServer); err != nil {
 			return o, fmt.Errorf("restore.redis-server: %w", err)
@@ -158,6 +162,9 @@ func (l *loaded) restoreOptions(ctx context.Context) (backup.RestoreOptions, err
 func restoreSummary(r backup.RestoreResult) string {
 	if r.Skipped != "" {
 		return "nothing restored: " + r.Skipped
+	}
+	if r.Node != "" && r.ID == "" {
+		return fmt.Sprintf("%s %s: the node is %s", map[bool]string{false: "placed", true: "would place"}[r.DryRun], r.Layout, r.Node)
 	}
 	age := time.Since(r.CreatedAt).Round(time.Second)
 	if !r.DryRun {
@@ -178,6 +185,9 @@ func restoreSummary(r backup.RestoreResult) string {
 		line("owner", "%s", r.Owner)
 	}
 	line("layout", "%s", r.Layout)
+	if r.Node != "" {
+		line("node", "%s", r.Node)
+	}
 	for _, p := range r.Peers {
 		switch {
 		case p.Problem != "":
@@ -222,6 +232,7 @@ type restoredJSON struct {
 	Free         int64         `json:"free_bytes,omitempty"`
 	Owner        string        `json:"owner,omitempty"`
 	Layout       string        `json:"layout,omitempty"`
+	Node         string        `json:"node,omitempty"` // in a restored cluster
 	Seconds      float64       `json:"seconds"`
 	Peers        []backup.Peer `json:"peers,omitempty"`
 }
@@ -235,8 +246,13 @@ func restoreJSON(r backup.RestoreResult) restoredJSON {
 	if r.DryRun {
 		out.Result = map[bool]string{false: "would restore", true: "would resume"}[r.Resumed]
 	}
+	if r.ID == "" { // a replica
+		out.Node, out.Layout = r.Node, r.Layout
+		return out
+	}
 	out.Snapshot, out.CreatedAt, out.Instance, out.Store = r.ID, &r.CreatedAt, r.Instance, r.Store
 	out.Server, out.Format, out.Keys, out.Expiring = r.Server, r.Format, &r.Keys, &r.Expiring
+	out.Node = r.Node
 	out.Bytes, out.Stored, out.Need, out.Free, out.Owner, out.Layout = r.Bytes, r.Stored, r.Need, r.Free, r.Owner, r.Layout
 	if r.Expired.Known {
 		out.ExpiredLeast, out.ExpiredMost = &r.Expired.Least, &r.Expired.Most
@@ -248,6 +264,8 @@ func restoreJSON(r backup.RestoreResult) restoredJSON {
 type serverConf struct {
 	names   backup.DataNames
 	follows string // its replicaof line
+
+	promotesEmpty bool // cluster-replica-validity-factor 0
 }
 
 func (l *loaded) serverConf() (serverConf, error) {
@@ -282,6 +300,13 @@ func (l *loaded) serverConf() (serverConf, error) {
 			c.names.AppendDirname = d.Args[0]
 		case name == "appendfilename":
 			c.names.AppendFilename = d.Args[0]
+		case name == "cluster-config-file":
+			c.names.ClusterConfigFile = d.Args[0]
+			if path.Dir(d.Args[0]) == path.Clean(l.Restore.Dir) { // where it would be anyway
+				c.names.ClusterConfigFile = path.Base(d.Args[0])
+			}
+		case name == "cluster-replica-validity-factor", name == "cluster-slave-validity-factor":
+			c.promotesEmpty = strings.Trim(d.Args[0], "0") == ""
 		case name == "dir":
 			dir = d.Args[0]
 		}

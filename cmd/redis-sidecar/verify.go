@@ -36,7 +36,7 @@ func backupVerifyCommand() *command {
 			"  --load\n        Load each into a redis-server of its own, too, and compare the keys of every database. Takes the memory of the data, and\n" +
 			"        disk for the RDB in TMPDIR. That server listens on a private unix socket only and is killed afterwards.\n" +
 			"  --redis-server PATH\n        The server for --load. Default: backup.verify.load, else redis-server or valkey-server of PATH.\n" +
-			"  --timeout DURATION\n        How long it may take in all. 0, the default, is as long as it makes progress.\n" + instanceFlag,
+			"  --timeout DURATION\n        How long it may take in all. 0, the default, is as long as it makes progress.\n" + instanceFlag + shardFlag,
 		exits: exitsNotFound + exitsDamaged, sections: catalogueSections,
 		run: catalogueRun(f.define, func(ctx context.Context, e *env, l *loaded, c *backup.Catalogue) error {
 			if f.timeout > 0 {

@@ -46,7 +46,9 @@ func learnCluster(ctx context.Context, redis Redis, in info.Info) (clusterPlace,
 	return place, nil
 }
 
-func askNodes(ctx context.Context, redis Redis) (string, error) {
+func askNodes(ctx context.Context, redis interface {
+	Do(ctx context.Context, args ...string) (any, error)
+}) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reply, err := redis.Do(ctx, "CLUSTER", "NODES")

@@ -64,14 +64,8 @@ type ClusterRestore struct {
 	// 0: there a replica that has not got its data yet is no safe thing.
 	PromotesEmpty bool
 
-	Dial   func(addr string) ClusterConn                            // a client of another node; it need not connect yet
+	Dial   func(peer ClusterPeer, ip string) PeerConn               // nil: nobody is asked
 	Lookup func(ctx context.Context, host string) ([]string, error) // nil: the system's resolver
-}
-
-// ClusterConn is a client of another node.
-type ClusterConn interface {
-	Redis
-	Close() error
 }
 
 // ClusterPeer is where a node is reached.
@@ -547,7 +541,7 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 		wg.Go(func() {
 			gate <- struct{}{}
 			defer func() { <-gate }()
-			conn := s.opts.Dial(net.JoinHostPort(n.ip, strconv.Itoa(n.peer.Port)))
+			conn := s.opts.Dial(n.peer, n.ip)
 			defer func() { _ = conn.Close() }()
 			answers[i], errs[i] = askNode(ctx, conn)
 		})
@@ -659,19 +653,18 @@ func (a nodeAnswer) held() string {
 
 // askNode asks one peer. One that is not there has not answered; one that answers
 // and does not tell is an error.
-func askNode(ctx context.Context, conn ClusterConn) (nodeAnswer, error) {
+func askNode(ctx context.Context, conn PeerConn) (nodeAnswer, error) {
 	const timeout = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	replies, err := conn.Pipeline(ctx, []string{"INFO"}, []string{"CLUSTER", "MYID"}, []string{"CLUSTER", "NODES"})
+	reply, err := conn.Do(ctx, "INFO")
 	if err != nil {
-		switch status.ReasonOf(err) {
-		case status.ReasonUnreachable, status.ReasonTimeout:
-			return nodeAnswer{}, nil
+		if r := status.ReasonOf(err); r == status.ReasonUnreachable || r == status.ReasonTimeout {
+			return nodeAnswer{}, nil // nobody is there, or nobody who lives
 		}
 		return nodeAnswer{}, err
 	}
-	in, err := infoReply(replies[0])
+	in, err := infoReply(reply)
 	if err != nil {
 		return nodeAnswer{}, err
 	}
@@ -679,17 +672,15 @@ func askNode(ctx context.Context, conn ClusterConn) (nodeAnswer, error) {
 	if a.loading || in.Get("cluster_enabled") != "1" {
 		return a, nil
 	}
-	texts := make([]string, 2)
-	for i, reply := range replies[1:] {
-		switch reply := reply.(type) {
-		case error:
-			return nodeAnswer{}, reply
-		case string:
-			texts[i] = reply
-		}
+	if reply, err = conn.Do(ctx, "CLUSTER", "MYID"); err != nil {
+		return nodeAnswer{}, err
 	}
-	a.id = texts[0]
-	if a.nodes, err = parseNodes(texts[1]); err != nil {
+	a.id, _ = reply.(string)
+	text, err := askNodes(ctx, conn)
+	if err != nil {
+		return nodeAnswer{}, err
+	}
+	if a.nodes, err = parseNodes(text); err != nil {
 		return nodeAnswer{}, status.WithReason(status.ReasonProtocol, fmt.Errorf("CLUSTER NODES: %w", err))
 	}
 	for _, n := range a.nodes {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,7 +158,9 @@ func restoreOf(pods []*newcomer, i int, change func(*RestoreOptions)) RestoreOpt
 	o := RestoreOptions{Dir: pods[i].dir, Cluster: &ClusterRestore{
 		Shard: ShardAuto, Pod: fmt.Sprintf("redis-%d", i), Peers: peers, Name: "test",
 		Address: pods[i].ip, Wait: 0,
-		Dial: func(addr string) ClusterConn { return redis.New(redis.Options{Addr: addr, Timeout: 2 * time.Second}) },
+		Dial: func(peer ClusterPeer, ip string) PeerConn {
+			return redis.New(redis.Options{Addr: net.JoinHostPort(ip, strconv.Itoa(peer.Port)), Timeout: 2 * time.Second})
+		},
 		Lookup: func(_ context.Context, host string) ([]string, error) {
 			if a, ok := addresses[host]; ok {
 				return []string{a}, nil

@@ -92,9 +92,24 @@ func (c *Catalogue) Shards(ctx context.Context) ([]*Catalogue, error) {
 	}
 	var out []*Catalogue
 	for _, name := range slices.Sorted(maps.Keys(ids)) {
-		out = append(out, &Catalogue{store: c.store, instance: ShardInstance(c.instance, name)})
+		out = append(out, c.at(name))
 	}
 	return out, nil
+}
+
+// Shard returns the catalogue of one shard of a cluster whose instance this is.
+func (c *Catalogue) Shard(name string) (*Catalogue, error) {
+	if err := errors.Join(validShard(name), ValidInstance(ShardInstance(c.instance, name))); err != nil {
+		return nil, err
+	}
+	return c.at(name), nil
+}
+
+// at keeps all that the catalogue was opened with.
+func (c *Catalogue) at(shard string) *Catalogue {
+	at := *c
+	at.instance = ShardInstance(c.instance, shard)
+	return &at
 }
 
 // shardIDs returns the ids of the snapshots of every shard, newest first. A
@@ -167,7 +182,7 @@ func (c *Catalogue) forShard(ctx context.Context, slots []SlotRange) (*Catalogue
 	g.SetLimit(manifestFetches)
 	for i, name := range names {
 		g.Go(func() error {
-			at := &Catalogue{store: c.store, instance: ShardInstance(c.instance, name)}
+			at := c.at(name)
 			m, ok, err := at.newestManifest(gctx, shards[name])
 			if ok && owns(slots, m.Slots) {
 				common[i] = commonSlots(slots, m.Slots)
@@ -180,9 +195,9 @@ func (c *Catalogue) forShard(ctx context.Context, slots []SlotRange) (*Catalogue
 	}
 	// Of two shards that became one, the bigger goes on, the other rests.
 	if best := slices.Max(append(common, 0)); best > 0 {
-		return &Catalogue{store: c.store, instance: ShardInstance(c.instance, names[slices.Index(common, best)])}, nil
+		return c.at(names[slices.Index(common, best)]), nil
 	}
-	return &Catalogue{store: c.store, instance: ShardInstance(c.instance, newShardName(slots[0].First, shards))}, nil
+	return c.at(newShardName(slots[0].First, shards)), nil
 }
 
 // owns reports whether more than half of the slots of a snapshot are among
@@ -217,7 +232,7 @@ func (s *Snapshotter) settle(ctx context.Context, place clusterPlace) error {
 				return fmt.Errorf("which shard is this: %w", err)
 			}
 		default:
-			catalogue = &Catalogue{store: s.base.store, instance: ShardInstance(s.base.instance, s.opts.Shard)}
+			catalogue = s.base.at(s.opts.Shard)
 		}
 		if err := ValidInstance(catalogue.instance); err != nil {
 			return status.WithHint(status.ReasonRejected, "make backup.instance shorter", err)

@@ -109,6 +109,7 @@ type Backup struct {
 	Role     string // prefer-replica, master, replica, any
 	MaxLag   time.Duration
 	Source   string // auto, bgsave, stream
+	Shard    string // auto, none, or a name
 	DataDir  string
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known.
 	MemoryLimit     int
@@ -184,6 +185,11 @@ type Restore struct {
 	PeersWait      time.Duration
 	IfPeers        string // heed, restore
 	IfPeersUnclear string // heed, restore
+
+	Shard        string // empty: no cluster is restored; auto, or a name
+	ClusterPeers string
+	ClusterName  string // empty: from the peers
+	ClusterWait  time.Duration
 
 	UID, GID *int        // nil: as the data directory
 	Mode     fs.FileMode // 0: as the data directory lets

@@ -237,6 +237,12 @@ func table() []entry {
 			help:  "Name under which the snapshots of this Redis are kept. Empty: pod.name without its ordinal, so redis-0 and redis-1 are redis.",
 		},
 		{
+			name: "backup.shard", def: "auto",
+			value: str(func(s *Settings) *string { return &s.Backup.Shard }).
+				withHint("auto, none, or a name such as 05461"),
+			help: "Where a cluster's shard keeps its snapshots. auto: in a place of its own below backup.instance, found by its slots, whichever pod has them; none: in backup.instance itself, which must then be another for every shard; or in the place of this name. Outside of a cluster it means nothing.",
+		},
+		{
 			name: "backup.role", def: "prefer-replica",
 			value: oneOf(func(s *Settings) *string { return &s.Backup.Role }, "prefer-replica", "master", "replica", "any"),
 			help:  "Of which server snapshots are taken. prefer-replica: of a replica that is in step, else of the master; one snapshot in all, however many pods there are.",
@@ -472,5 +478,5 @@ func table() []entry {
 	at := slices.IndexFunc(all, func(e entry) bool { return e.section() == "announce" })
 	all = slices.Insert(all, at, exporterTable()...)
 	at = slices.IndexFunc(all, func(e entry) bool { return e.section() == "pod" })
-	return slices.Insert(all, at, restoreTable()...)
+	return slices.Insert(all, at, slices.Concat(restoreTable(), clusterTable())...)
 }

@@ -10,6 +10,7 @@ import (
 type patience struct {
 	attempts int           // at most; 0 means any number
 	within   time.Duration // no attempt begins later than this after the first
+	denials  bool          // refused credentials are no reason to give up: others may come
 }
 
 const (

@@ -107,7 +107,7 @@ func newS3(u URL, opts Options) (*S3, error) {
 
 		call:  patience{attempts: 3, within: min(opts.Patience, 30*time.Second)},
 		begin: patience{within: min(opts.Patience, 10*time.Second)},
-		carry: patience{within: opts.Patience},
+		carry: patience{within: opts.Patience, denials: true},
 	}, nil
 }
 
@@ -217,33 +217,45 @@ func (s *S3) object(key string) string {
 
 // try is retry with the store's idea of transient errors. When the server
 // refuses the credentials, they are read again: a Secret may have been rotated.
-// What was altered on its way is sent again twice: more often, and it is not
-// chance but the checksums that do not go together.
+// In the middle of a transfer, which went well with them, others may come a bit
+// later than the old ones end. What was altered on its way is sent again twice:
+// more often, and it is not chance but the checksums that do not go together.
 func (s *S3) try(ctx context.Context, p patience, fn func() error) error {
 	fresh, resent := false, 0
+	var used credentials.Value
 	return retry(ctx, p, func(err error) bool {
 		if r, ok := response(err); ok && altered(r) {
 			resent++
 			return resent <= 2
 		}
-		if !fresh && denied(err) {
-			fresh = true
-			return s.rotated()
+		if !denied(err) {
+			return transient(err)
 		}
-		return transient(err)
-	}, fn)
+		if s.rotated(used) && !fresh {
+			fresh = true
+			return true
+		}
+		return p.denials
+	}, func() error {
+		used = credentials.Value{}
+		if !s.creds.IsExpired() {
+			used, _ = s.creds.GetWithContext(s.core.CredContext())
+		}
+		return fn()
+	})
 }
 
-// rotated reads the credentials again and tells whether they are others now.
-func (s *S3) rotated() bool {
+// rotated reads the credentials again, unless there are others already than
+// those that were used, and tells whether they are others now.
+func (s *S3) rotated(used credentials.Value) bool {
 	cc := s.core.CredContext()
-	old, err := s.creds.GetWithContext(cc)
-	if err != nil {
-		return false
+	now, err := s.creds.GetWithContext(cc)
+	if err == nil && now != used {
+		return true
 	}
 	s.creds.Expire()
-	now, err := s.creds.GetWithContext(cc)
-	return err == nil && now != old
+	now, err = s.creds.GetWithContext(cc)
+	return err == nil && now != used
 }
 
 // Stat implements Store.

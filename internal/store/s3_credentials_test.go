@@ -1,16 +1,21 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
+	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func TestCredentialsMissing(t *testing.T) {
@@ -26,6 +31,9 @@ func TestCredentialsMissing(t *testing.T) {
 	}{
 		{env("HOME", dir), in + "no credentials: neither AWS_ACCESS_KEY_ID nor AWS_WEB_IDENTITY_TOKEN_FILE is set, and there is no credentials file", hintNoCredentials},
 		{env("AWS_ACCESS_KEY_ID", "id"), in + "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set", "set both"},
+		{env("AWS_ACCESS_KEY_ID_FILE", "/x"), in + "only one of AWS_ACCESS_KEY_ID_FILE and AWS_SECRET_ACCESS_KEY_FILE is set", "set both"},
+		{env("AWS_ACCESS_KEY_ID_FILE", dir+"/absent", "AWS_SECRET_ACCESS_KEY_FILE", noProfile),
+			in + "credentials from AWS_ACCESS_KEY_ID_FILE: open " + dir + "/absent: no such file or directory", "each of the files holds one value and nothing else"},
 		{env("AWS_SHARED_CREDENTIALS_FILE", noProfile), in + "credentials from profile default of " + noProfile + ": no access key in it",
 			"the file needs [default] with aws_access_key_id and aws_secret_access_key; AWS_SHARED_CREDENTIALS_FILE and AWS_PROFILE choose another"},
 		{env("AWS_SHARED_CREDENTIALS_FILE", noProfile, "AWS_PROFILE", "prod"), in + "credentials from profile prod of " + noProfile + `: section "prod" does not exist`,
@@ -134,4 +142,254 @@ func TestS3Environment(t *testing.T) {
 	}
 	_, err := Open(t.Context(), "s3://bucket", Options{Getenv: env("AWS_ENDPOINT_URL_S3", "minio:9000")})
 	pin(t, err, `AWS_ENDPOINT_URL_S3: "minio:9000" does not start with http:// or https://`, status.ReasonStore, "write http://host:port or https://host:port")
+}
+
+// keys are credentials in one of the places where they may be.
+type keys struct {
+	env   func(string) string
+	write func(t *testing.T, access, secret string) // replaces them, whole
+}
+
+// mounted writes files as the kubelet mounts a Secret: into a new directory, to
+// which a link is turned.
+func mounted(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	fresh, err := os.MkdirTemp(dir, "..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(fresh, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "..tmp")
+	if err := os.Symlink(filepath.Base(fresh), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(link, filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	for name := range files {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil && !os.IsExist(err) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func places(t *testing.T) map[string]keys {
+	t.Helper()
+	shared, secret := t.TempDir(), t.TempDir()
+	var mu sync.Mutex
+	vars := map[string]string{}
+	return map[string]keys{
+		"a shared file": {
+			env: env("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(shared, "credentials")),
+			write: func(t *testing.T, access, key string) {
+				t.Helper()
+				mounted(t, shared, map[string]string{"credentials": fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", access, key)})
+			},
+		},
+		"a file per value": {
+			env: env("AWS_ACCESS_KEY_ID_FILE", filepath.Join(secret, "id"), "AWS_SECRET_ACCESS_KEY_FILE", filepath.Join(secret, "key")),
+			write: func(t *testing.T, access, key string) {
+				t.Helper()
+				mounted(t, secret, map[string]string{"id": access + "\n", "key": key})
+			},
+		},
+		"the environment": {
+			env: func(name string) string { mu.Lock(); defer mu.Unlock(); return vars[name] },
+			write: func(t *testing.T, access, key string) {
+				t.Helper()
+				mu.Lock()
+				defer mu.Unlock()
+				vars["AWS_ACCESS_KEY_ID"], vars["AWS_SECRET_ACCESS_KEY"] = access, key
+			},
+		},
+	}
+}
+
+// Keys are replaced in the middle of an upload and of a download, and the old
+// ones are removed from the server: before the new ones arrive, or after.
+func TestCredentialsRotateInTransfer(t *testing.T) {
+	for place, k := range places(t) {
+		for _, late := range []bool{false, true} {
+			name := place
+			if late {
+				name += ", late"
+			}
+			t.Run(name, func(t *testing.T) {
+				srv := startS3(t)
+				srv.CreateAdmin(t, "first", "firsts-secret")
+				srv.CreateAdmin(t, "second", "seconds-secret")
+				k.write(t, "first", "firsts-secret")
+				s := open(t, srv.URL("bucket", "p")+"&part-size=5MiB", Options{Getenv: k.env}).(*S3)
+				s.rangeSize = 1 << 20
+				rotate := func() {
+					srv.DeleteUser(t, "first")
+					if late {
+						timer := time.AfterFunc(300*time.Millisecond, func() { k.write(t, "second", "seconds-secret") })
+						t.Cleanup(func() { timer.Stop() })
+						return
+					}
+					k.write(t, "second", "seconds-secret")
+				}
+				const size = 31 << 20
+				want, _ := sum(t, noise(1, size))
+				source := io.MultiReader(io.LimitReader(noise(1, size), 12<<20), &hook{do: rotate}, tail(t, 1, size, 12<<20))
+				if n, err := s.Put(t.Context(), "key", source); n != size || err != nil {
+					t.Fatalf("put: got %d, %v", n, err)
+				}
+
+				srv.CreateAdmin(t, "first", "firsts-secret")
+				k.write(t, "first", "firsts-secret")
+				s = open(t, srv.URL("bucket", "p"), Options{Getenv: k.env}).(*S3)
+				s.rangeSize = 1 << 20
+				r, _, err := s.Get(t.Context(), "key")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				head := make([]byte, 10<<20)
+				if _, err := io.ReadFull(r, head); err != nil {
+					t.Fatal(err)
+				}
+				rotate()
+				if got, _ := sum(t, io.MultiReader(bytes.NewReader(head), r)); got != want {
+					t.Error("got other bytes")
+				}
+			})
+		}
+	}
+}
+
+// hook is an empty reader that does something when it is read.
+type hook struct{ do func() }
+
+func (h *hook) Read([]byte) (int, error) { h.do(); return 0, io.EOF }
+
+// tail returns what noise yields after skip bytes.
+func tail(t *testing.T, seed byte, n, skip int) io.Reader {
+	t.Helper()
+	r := noise(seed, n)
+	if _, err := io.CopyN(io.Discard, r, int64(skip)); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A new file is read before the old keys are refused, and one that cannot be
+// used, half written perhaps, does not replace keys that can.
+func TestCredentialsFileChanges(t *testing.T) {
+	srv := startS3(t)
+	srv.CreateAdmin(t, "first", "firsts-secret")
+	k := places(t)["a file per value"]
+	k.write(t, "first", "firsts-secret")
+	s := open(t, srv.URL("bucket", "p"), Options{Getenv: k.env}).(*S3)
+	put(t, s, "key", strings.NewReader("x"))
+	k.write(t, "first", "")
+	put(t, s, "key", strings.NewReader("x"))
+	k.write(t, srv.AccessKey, srv.SecretKey)
+	s.creds.Expire() // or ten seconds later
+	put(t, s, "key", strings.NewReader("x"))
+	if used, err := s.creds.Get(); err != nil || used.AccessKeyID != srv.AccessKey {
+		t.Errorf("used %s, %v", used.AccessKeyID, err)
+	}
+	k.write(t, "first", "firsts-secret")
+	if used, err := s.creds.Get(); err != nil || used.AccessKeyID != "first" {
+		t.Errorf("used %s, %v", used.AccessKeyID, err)
+	}
+}
+
+// fakeRole hands out the keys of real users of the S3 server, for a short time
+// each, in the way of one of Amazon's services, none of which is at hand.
+type fakeRole struct {
+	srv *testenv.S3
+
+	mu    sync.Mutex
+	calls int
+	fail  bool
+}
+
+// next makes a user and removes the one before. It returns what the services
+// answer.
+func (f *fakeRole) next(t *testing.T, life time.Duration) string {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	user := fmt.Sprintf("user-%d", f.calls)
+	f.srv.CreateAdmin(t, user, "secret-of-"+user)
+	if f.calls > 2 {
+		f.srv.DeleteUser(t, fmt.Sprintf("user-%d", f.calls-2)) // the last one may be in use for a moment
+	}
+	return fmt.Sprintf(`{"Code": "Success", "AccessKeyId": %q, "SecretAccessKey": %q, "Token": "", "Expiration": %q}`,
+		user, "secret-of-"+user, time.Now().Add(life).UTC().Format(time.RFC3339Nano))
+}
+
+// role starts a fake of the container endpoint and of the instance's metadata.
+func (f *fakeRole) start(t *testing.T, life time.Duration) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, allowed bool) {
+		if f.mu.Lock(); f.fail || !allowed {
+			f.mu.Unlock()
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		f.mu.Unlock()
+		fmt.Fprint(w, f.next(t, life))
+	}
+	mux.HandleFunc("GET /container", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r.Header.Get("Authorization") == "the-token")
+	})
+	mux.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "session") })
+	mux.HandleFunc("GET /latest/meta-data/iam/security-credentials/{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the-role") })
+	mux.HandleFunc("GET /latest/meta-data/iam/security-credentials/the-role", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r.Header.Get("X-Aws-Ec2-Metadata-Token") == "session")
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func TestCredentialsOfRoles(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("the-token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, vars := range map[string]func(url string) map[string]string{
+		"container": func(url string) map[string]string {
+			return map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "the-token"}
+		},
+		"pod identity": func(url string) map[string]string {
+			return map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": url + "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": token}
+		},
+		"instance": func(url string) map[string]string { return map[string]string{metadataEndpoint: url} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := startS3(t)
+			role := &fakeRole{srv: srv}
+			for k, v := range vars(role.start(t, 3*time.Second)) {
+				t.Setenv(k, v)
+			}
+			t.Setenv("HOME", t.TempDir())
+			s := open(t, srv.URL("bucket", "p"), Options{Getenv: os.Getenv}).(*S3)
+			put(t, s, "key", strings.NewReader("x"))
+			before, _ := s.creds.Get()
+			testenv.Eventually(t, 10*time.Second, func() error {
+				put(t, s, "key", strings.NewReader("x"))
+				if now, _ := s.creds.Get(); now.AccessKeyID == before.AccessKeyID {
+					return errors.New("they were not renewed")
+				}
+				return nil
+			})
+			// The service is away for a while: what is there is used to its end.
+			role.mu.Lock()
+			role.fail = true
+			role.mu.Unlock()
+			s.creds.Expire()
+			put(t, s, "key", strings.NewReader("x"))
+		})
+	}
 }

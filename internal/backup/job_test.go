@@ -59,6 +59,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 	}
 	j.stand = func(context.Context) (standing, error) { return standing{role: "master"}, nil }
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
+		began := time.Now()
 		j.mu.Lock()
 		j.taken = append(j.taken, time.Since(j.start))
 		n := len(j.taken)
@@ -72,7 +73,7 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 				return Manifest{}, fmt.Errorf("snapshot: %w", err)
 			}
 		}
-		m := testManifest(time.Now(), j.keys)
+		m := testManifest(began, j.keys)
 		putSnapshot(t, j.snapshotter.catalogue, m) //nolint:contextcheck // a fixture
 		return m, nil
 	}

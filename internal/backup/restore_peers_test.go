@@ -383,6 +383,44 @@ func TestRestoreOverAReplicaWithTheSameData(t *testing.T) {
 	}
 }
 
+// The four steps of docs/restore.md for a master that has lost its volume while a
+// replica has the data: nothing is lost.
+func TestMasterLostItsVolumeAndAReplicaHasTheData(t *testing.T) {
+	master := testenv.StartRedis(t, "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+	master.Fill(t, "key", 1000, 50)
+	s, _ := dirStore(t)
+	mustSnapshot(t, newTestSnapshotter(t, master, s)) // last night's
+	replica := replicaOf(t, master, "--appendonly", "yes")
+	for i := range 10 {
+		master.Do(t, "SET", "newer:"+strconv.Itoa(i), "value")
+	}
+	inSync(t, master, replica)
+	want := replica.Digest(t)
+	master.Kill(t)
+	linkDown(t, replica)
+	master.Dir = t.TempDir()
+	r := &restorable{t: t, cat: newTestCatalogue(t, s), digest: want}
+	opts := RestoreOptions{Dir: master.Dir, Pod: "redis-0", OnlyPod: "redis-0", Peers: peersOf(t, replica.Addr)}
+	_, _, err := r.restore(t, opts)
+	checkError(t, err, status.ReasonRejected, "holds 1010 keys as a replica whose master is gone", "make that one a master (REPLICAOF NO ONE)")
+
+	replica.Do(t, "REPLICAOF", "NO", "ONE")
+	saved := mustSnapshot(t, newTestSnapshotter(t, replica, s, func(o *SnapshotOptions) { o.Pod = "redis-1" }))
+	_, _, err = r.restore(t, opts)
+	checkError(t, err, status.ReasonRejected, "holds 1010 keys as master", "set restore.if-peers to restore")
+	opts.Peers.IfData = IfPeersRestore
+	if result := r.mustRestore(t, opts); result.ID != saved.ID {
+		t.Errorf("restored %s, want %s", result.ID, saved.ID)
+	}
+	master.Start(t)
+	loaded(t, master)
+	if got := master.Digest(t); got != want {
+		t.Errorf("the master: digest %s, want %s", got, want)
+	}
+	replica.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(master.Port))
+	inSync(t, master, replica)
+}
+
 // A server that gets data while the restore downloads is noticed before anything
 // is put in place.
 func TestRestoreAsksThePeersAgainAtTheEnd(t *testing.T) {

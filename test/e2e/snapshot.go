@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -88,8 +89,25 @@ func (s *scenario) forward(ctx context.Context, pod, port string) (url string, s
 const lateKey = "written after the snapshot"
 
 // emptyVolume removes all files of the master and deletes its pod: what would
-// wipe the replica, too, if the master came back empty.
+// wipe the replica, too, if the master came back empty. The replica's data is given
+// up for the snapshot on purpose; otherwise the restore would refuse.
 func (s *scenario) emptyVolume(ctx context.Context) (string, error) {
+	var configMap struct{ Data map[string]string }
+	if err := s.get(ctx, &configMap, "configmap", "redis-sidecar"); err != nil {
+		return "", err
+	}
+	settings := configMap.Data["sidecar.yaml"]
+	edited := strings.Replace(settings, "only-pod: redis-0\n", "only-pod: redis-0\n  if-peers: restore\n", 1)
+	if edited == settings {
+		return "", errors.New("there is no restore.only-pod in sidecar.yaml to add to")
+	}
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"sidecar.yaml": edited}})
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.do(ctx, "patch", "configmap", "redis-sidecar", "--type=merge", "-p", string(patch)); err != nil {
+		return "", err
+	}
 	if _, err := s.redis(ctx, "redis-0", "SET", lateKey, "x"); err != nil {
 		return "", err
 	}

@@ -71,7 +71,7 @@ func (c *Catalogue) FindCluster(ctx context.Context, what string) (ClusterSet, e
 		if what == "latest" || len(shards) == 0 {
 			return ClusterSet{}, fmt.Errorf("shards of instance %s in %s: %w", c.instance, c.store, ErrNoSnapshots)
 		}
-		return ClusterSet{}, fmt.Errorf("%w: no shard has one as old as %s", ErrNotFound, what)
+		return ClusterSet{}, status.WithHint(status.ReasonStoreMissing, "see backup list --shard=all", fmt.Errorf("%w: no shard has one as old as %s", ErrNotFound, what))
 	}
 	set, err := cover(found)
 	if err == nil {

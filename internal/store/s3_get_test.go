@@ -3,15 +3,8 @@ package store
 import (
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +118,7 @@ func TestS3GetMemory(t *testing.T) {
 	s, requests := counted(t, srv)
 	const size = 61<<20 + 7
 	put(t, s, "key", noise(1, size))
-	requests.reset()
+	requests.Take()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r, _, err := s.Get(t.Context(), "key")
@@ -146,15 +139,14 @@ func TestS3GetMemory(t *testing.T) {
 	if rangeBuffers*rangeSize > 24<<20 {
 		t.Error("the buffers have more than 24 MiB")
 	}
-	if got, want := requests.String(), "GET 16"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	if got := requests.AtOnce(); got < 2 || got > rangeBuffers+2 {
+		t.Errorf("%d requests at once", got)
 	}
-	if _, down := requests.passed(); down > size+1<<20 {
+	if down := requests.Down(); down > size+1<<20 {
 		t.Errorf("%d bytes came for an object of %d", down, size)
 	}
-	// For the front a request ends a moment later than for the client.
-	if got := requests.atOnce.Load(); got < 2 || got > rangeBuffers+2 {
-		t.Errorf("%d requests at once", got)
+	if got, want := requests.Take(), "GET 16"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -162,7 +154,7 @@ func TestS3GetMemory(t *testing.T) {
 func TestS3GetClosedEarly(t *testing.T) {
 	s, requests := counted(t, startS3(t))
 	put(t, s, "key", noise(1, 61<<20))
-	requests.reset()
+	requests.Take()
 	r, _, err := s.Get(t.Context(), "key")
 	if err != nil {
 		t.Fatal(err)
@@ -173,96 +165,72 @@ func TestS3GetClosedEarly(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if got := requests.total(); got > rangeBuffers+1 {
-		t.Errorf("%d requests for the first 5 MiB", got)
+	var n int
+	if got := requests.Take(); got == "" || !scan(got, &n) || n > rangeBuffers+1 {
+		t.Errorf("%s for the first 5 MiB", got)
 	}
 }
 
-// counter counts the requests that pass it.
-type counter struct {
-	atOnce atomic.Int64 // the most
-
-	mu       sync.Mutex
-	n        map[string]int
-	running  int64
-	up, down int64
-}
-
-func (c *counter) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n, c.up, c.down = map[string]int{}, 0, 0
-	c.atOnce.Store(0)
-}
-
-func (c *counter) total() (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, m := range c.n {
-		n += m
-	}
-	return n
-}
-
-func (c *counter) passed() (up, down int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.up, c.down
-}
-
-func (c *counter) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
-		if n := c.n[method]; n > 0 {
-			out = append(out, fmt.Sprintf("%s %d", method, n))
-		}
-	}
-	return strings.Join(out, ", ")
-}
-
-// counted returns a store whose requests are counted on their way to a real
-// server.
-func counted(t *testing.T, srv *testenv.S3) (*S3, *counter) {
+// counted returns a store whose requests are counted on their way.
+func counted(t *testing.T, srv *testenv.S3) (*S3, *testenv.Requests) {
 	t.Helper()
-	target, err := url.Parse(srv.Endpoint)
-	if err != nil {
-		t.Fatal(err)
+	requests := testenv.CountRequests(t, srv)
+	return open(t, testenv.StoreURL(requests.URL, srv.Region, "bucket", "p"), Options{Getenv: srv.Getenv}).(*S3), requests
+}
+
+func scan(requests string, n *int) bool {
+	_, err := fmt.Sscanf(requests, "GET %d", n)
+	return err == nil
+}
+
+// What docs/store.md says about the number of requests.
+func TestS3Requests(t *testing.T) {
+	for kind, srv := range bothS3(t) {
+		t.Run(kind, func(t *testing.T) {
+			s, requests := counted(t, srv)
+			ctx := t.Context()
+			version := ""
+			try := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			read := func(key string) {
+				t.Helper()
+				r, _, err := s.Get(ctx, key)
+				try(err)
+				_, err = io.Copy(io.Discard, r)
+				try(err)
+				try(r.Close())
+			}
+			for _, c := range []struct {
+				name string
+				do   func()
+				want string
+			}{
+				{"put of up to one part", func() { put(t, s, "one", noise(1, 8<<20-1)) }, "PUT 1"},
+				{"put of five parts", func() { put(t, s, "five", noise(1, 33<<20)) }, "PART 5, POST 2"},
+				{"get of up to 4 MiB", func() { put(t, s, "small", noise(1, 4<<20)); requests.Take(); read("small") }, "GET 1"},
+				{"get of 33 MiB", func() { read("five") }, "GET 9"},
+				{"stat", func() { _, err := s.Stat(ctx, "one"); try(err) }, "HEAD 1"},
+				{"list", func() { list(t, s, "") }, "LIST 1"},
+				{"delete", func() { try(s.Delete(ctx, "one")) }, "DELETE 1, HEAD 1"},
+				{"sweep", func() { _, err := s.Sweep(ctx, time.Hour); try(err) }, "LIST 1"},
+				{"first putif", func() { v, err := s.PutIf(ctx, "r", []byte("1"), ""); try(err); version = v }, "HEAD 2, PUT 2"},
+				{"first replacing putif", func() { v, err := s.PutIf(ctx, "r", []byte("2"), version); try(err); version = v }, "PUT 2"},
+				{"putif", func() { v, err := s.PutIf(ctx, "r", []byte("3"), version); try(err); version = v }, "PUT 1"},
+				{"creating putif", func() { _, err := s.PutIf(ctx, "q", []byte("3"), ""); try(err) }, "PUT 1"},
+				{"getversioned", func() { _, _, err := s.GetVersioned(ctx, "r"); try(err) }, "GET 1"},
+			} {
+				requests.Take()
+				c.do()
+				if got := requests.Take(); got != c.want {
+					t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+				}
+			}
+		})
 	}
-	c := &counter{n: map[string]int{}}
-	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // it is signed
-	}}
-	forward.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // of requests that are given up
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.mu.Lock()
-		c.n[r.Method]++
-		c.running++
-		c.atOnce.Store(max(c.atOnce.Load(), c.running))
-		c.up += r.ContentLength
-		c.mu.Unlock()
-		cw := &countingWriter{ResponseWriter: w}
-		forward.ServeHTTP(cw, r)
-		c.mu.Lock()
-		c.running--
-		c.down += cw.n
-		c.mu.Unlock()
-	}))
-	t.Cleanup(front.Close)
-	return open(t, testenv.StoreURL(front.URL, srv.Region, "bucket", "p"), Options{Getenv: srv.Getenv}).(*S3), c
-}
-
-type countingWriter struct {
-	http.ResponseWriter
-	n int64
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p)
-	w.n += int64(n)
-	return n, err
 }
 
 // bothS3 starts one server of each kind, with a bucket.

@@ -563,6 +563,8 @@ func TestJobMetrics(t *testing.T) {
 			"redis_sidecar_backup_last_success_timestamp_seconds":                    created,
 			"redis_sidecar_backup_lease_held":                                        0,
 			`redis_sidecar_backup_lease_info{holder="",mode="` + string(mode) + `"}`: 1,
+			"redis_sidecar_backup_leftover_bytes":                                    0,
+			"redis_sidecar_backup_writes_refused":                                    0,
 			"redis_sidecar_backup_running":                                           0,
 			`redis_sidecar_backup_runs_total{trigger="missed"}`:                      0,
 			`redis_sidecar_backup_runs_total{trigger="request"}`:                     0,

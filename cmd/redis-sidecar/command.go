@@ -37,6 +37,7 @@ func commands() []*command {
 		backupNowCommand(), backupListCommand(), backupShowCommand(), backupVerifyCommand(), backupDeleteCommand(), backupPruneCommand(),
 		checkCommand(),
 		probeCommand(),
+		completionCommand(),
 		versionCommand(),
 	}
 }
@@ -53,6 +54,8 @@ func find(args []string) (*command, []string) {
 		return overview(all), nil
 	case "--version", "-version":
 		return versionCommand(), nil
+	case completeName:
+		return completeCommand(), args[1:]
 	}
 	if strings.HasPrefix(args[0], "-") {
 		return all[0], args

@@ -23,6 +23,24 @@ func WriteHelp(w io.Writer, sections ...string) {
 	}
 }
 
+// Flag is the flag of a setting.
+type Flag struct {
+	Name string // without dashes
+	Bool bool   // it needs no value
+}
+
+// Flags returns the flags of settings, in the order of the table. Only the
+// sections named are there; none means all.
+func Flags(sections ...string) []Flag {
+	out := []Flag{{Name: fileSetting}}
+	for _, e := range table() {
+		if len(sections) == 0 || slices.Contains(sections, e.section()) {
+			out = append(out, Flag{Name: e.name, Bool: e.value.kind == boolKind})
+		}
+	}
+	return out
+}
+
 // WriteReference writes the reference page's tables as Markdown.
 func WriteReference(w io.Writer) {
 	section := ""

@@ -15,11 +15,11 @@ SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:re
 COMPILER := cc:gcc cc:libc6-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race lint check fuzz bench size e2e image docs tools clean
+.PHONY: help demo build test race lint check fuzz bench bench-backup size e2e image docs tools clean
 
 help: ## this list
 	@echo "usage: make TARGET"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole job on this machine: Redis, an S3 server, the sidecar
 	@test/tools/apt.sh redis-server:redis-server
@@ -59,6 +59,12 @@ bench: build ## benchmarks, what a scrape allocates, and what it costs; BENCH="-
 	@test/tools/go.sh $(VERSITYGW)
 	go test -run 'Allocations$$' -bench . -benchmem ./...
 	go run ./test/bench $(BENCH)
+
+bench-backup: build ## backup and restore of 1 GiB beside aws and rclone; BENCH="-gib 4 -reps 1" for more
+	@test/tools/apt.sh redis-server:redis-server aws:awscli rclone:rclone age:age
+	@test/tools/go.sh $(VERSITYGW)
+	@test/tools/go.sh $(MINIO)
+	go run ./test/benchbackup $(BENCH)
 
 size: build ## size of the binary, its memory when idle, when scraped, when backing up 1 GiB
 	@test/tools/apt.sh $(SERVERS)

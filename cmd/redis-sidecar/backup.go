@@ -183,11 +183,22 @@ func (l *loaded) acquire(ctx context.Context, c *backup.Catalogue, wait bool) (*
 	}
 }
 
+// cpus is how many cores a snapshot may use. With a second one it follows a save
+// of the server that does not wait for it; a third finds nothing to do.
+func (l *loaded) cpus() int {
+	const enough = 2
+	if l.Backup.CPUs > 0 {
+		return min(l.Backup.CPUs, l.cores)
+	}
+	return min(enough, l.cores)
+}
+
 // snapshotOptions are those of the agent and of backup now.
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
 		Instance: l.Backup.Instance, Shard: l.Backup.Shard, Pod: l.Pod.Name, Tool: l.tool(),
 		Role: backup.Role(l.Backup.Role), MaxLag: l.Backup.MaxLag, DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
+		RateLimit: int64(l.Backup.RateLimit), CPUs: l.cpus(),
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}
 }

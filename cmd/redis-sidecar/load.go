@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -34,6 +35,8 @@ type loaded struct {
 	// elsewhere tells that announce.mode was auto and is off, as the server is on
 	// another host.
 	elsewhere bool
+	// cores is how many the process may use, before it restrains itself.
+	cores int
 }
 
 // beside tells whether redis.addr is on this host, as far as that can be told
@@ -76,7 +79,7 @@ func load(e *env, args []string, extra func(*flag.FlagSet)) (*loaded, error) {
 	if s.Backup.Instance == "" {
 		s.Backup.Instance = withoutOrdinal(s.Pod.Name)
 	}
-	l := &loaded{Settings: s, log: newLogger(e, s.Log), rest: rest}
+	l := &loaded{Settings: s, log: newLogger(e, s.Log), rest: rest, cores: runtime.GOMAXPROCS(0)}
 	if l.Announce.Mode == string(announce.Auto) && l.Announce.Address == "" && l.Redis.Addr != "" && !l.beside() {
 		l.Announce.Mode = string(announce.Off)
 		l.elsewhere = true

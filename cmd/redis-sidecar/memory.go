@@ -26,10 +26,10 @@ func frugal(getenv func(string) string) {
 	}
 }
 
-// oneCore keeps the agent on one core at a time. A snapshot keeps pace with the
-// server's own save on one, everything else is a matter of milliseconds, and
-// the allocator keeps memory for each core: on a large node, many times what the
-// agent needs. GOMAXPROCS in the environment wins.
+// oneCore keeps the agent on one core at a time, but while it takes a snapshot:
+// see loaded.cpus. Everything else is a matter of milliseconds, and the allocator
+// keeps memory for each core: on a large node, many times what the agent needs.
+// GOMAXPROCS in the environment wins.
 func oneCore(getenv func(string) string) {
 	if getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)

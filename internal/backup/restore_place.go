@@ -197,9 +197,10 @@ func (p *placement) download(ctx context.Context, cat *Catalogue, m Manifest, me
 // dumpFile writes no more than what a manifest announced: a damaged object can
 // decompress to anything.
 type dumpFile struct {
-	f    *os.File
-	left int64 // bytes
-	m    Manifest
+	f     *os.File
+	left  int64 // bytes
+	begun int64 // bytes that are on their way to the disk
+	m     Manifest
 }
 
 func newDumpFile(f *os.File, m Manifest) *dumpFile {
@@ -213,9 +214,14 @@ func (d *dumpFile) Write(b []byte) (int, error) {
 	n, err := d.f.Write(b)
 	d.left -= int64(n)
 	if err != nil {
-		err = diskError("write dump", err)
+		return n, diskError("write dump", err)
 	}
-	return n, err
+	const worth = 8 << 20
+	if written := d.m.RDB.Size - d.left; written-d.begun >= worth {
+		startWriteback(d.f, d.begun, written-d.begun)
+		d.begun = written
+	}
+	return n, nil
 }
 
 // stage prepares everything else beside the downloaded dump, and makes it durable.

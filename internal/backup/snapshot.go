@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +45,13 @@ type SnapshotOptions struct {
 	// RemoveLeftovers allows to delete the temporary files that killed servers have
 	// left in the data directory, which are reported in any case.
 	RemoveLeftovers bool
+
+	// RateLimit is how many bytes a second are uploaded at most, on average over a
+	// part of an upload; 0 is no limit.
+	RateLimit int64
+	// CPUs is how many cores the process uses while it takes a snapshot; 0 leaves
+	// that as it is.
+	CPUs int
 
 	// BusyTimeout is how long another save, a rewrite or the sync of a replica
 	// may keep the server from saving. The default is 15 minutes.
@@ -123,6 +131,7 @@ func (s *Snapshotter) Catalogue() *Catalogue { return s.catalogue }
 // object without a manifest can stay in the store, and only if the store refuses
 // to delete it.
 func (s *Snapshotter) Snapshot(ctx context.Context, progress func(Progress)) (Manifest, error) {
+	defer useCPUs(s.opts.CPUs)()
 	r := &run{Snapshotter: s, began: time.Now(), report: newReporter(progress)}
 	m, err := r.do(ctx)
 	if err != nil {
@@ -132,6 +141,16 @@ func (s *Snapshotter) Snapshot(ctx context.Context, progress func(Progress)) (Ma
 		return Manifest{}, fmt.Errorf("snapshot: %w", err)
 	}
 	return m, nil
+}
+
+// useCPUs sets how many cores the process uses at once, until the returned
+// function is called.
+func useCPUs(n int) (restore func()) {
+	if n <= 0 {
+		return func() {}
+	}
+	before := runtime.GOMAXPROCS(n)
+	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // run is one call of Snapshot.
@@ -250,7 +269,7 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 	r.report.keys(at.after.keys)
 	r.report.phase(PhaseSave, estimate)
 	m.Object.Name = objectName(CompressionZstd, r.seal.name())
-	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, r.seal, timer)
+	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, r.seal, r.opts.RateLimit, timer)
 	if err != nil {
 		return err
 	}

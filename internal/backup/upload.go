@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +31,10 @@ type upload struct {
 	cancel context.CancelFunc // ends Put
 	stored chan putResult     // one value, when Put has returned
 
-	interrupted error // see interrupt
+	limit       limiter
+	quit        chan struct{} // what limit waits for beside the time
+	halt        func()        // closes it
+	interrupted error         // see interrupt
 }
 
 type putResult struct {
@@ -51,10 +55,15 @@ func (r hintedReader) SizeHint() int64 { return r.hint }
 // startUpload begins to store an object of about estimate bytes before
 // compression. Put runs in a goroutine of its own, which ends with commit or
 // abort.
-func startUpload(ctx context.Context, store Store, key string, estimate int64, seal recipients, timer *stallTimer) (*upload, error) {
+func startUpload(ctx context.Context, store Store, key string, estimate int64, seal recipients, rate int64, timer *stallTimer) (*upload, error) {
 	r, w := io.Pipe()
-	u := &upload{pipe: w, names: seal.names, sum: sha256.New(), timer: timer, stored: make(chan putResult, 1)}
+	u := &upload{
+		pipe: w, names: seal.names, sum: sha256.New(), limit: limiter{rate: rate}, timer: timer,
+		quit: make(chan struct{}), stored: make(chan putResult, 1),
+	}
+	u.halt = sync.OnceFunc(func() { close(u.quit) })
 	ctx, u.cancel = context.WithCancel(ctx)
+	context.AfterFunc(ctx, u.halt)
 	go func() {
 		defer u.cancel()
 		size, err := store.Put(ctx, key, hintedReader{r, estimate + estimate/4})
@@ -99,6 +108,9 @@ func (u *upload) encode(seal recipients) (err error) {
 type sink struct{ *upload }
 
 func (s sink) Write(p []byte) (int, error) {
+	if err := s.limit.wait(len(p), s.quit, s.timer.touch); err != nil {
+		return 0, err
+	}
 	s.timer.enterStore()
 	n, err := s.pipe.Write(p)
 	s.timer.leaveStore()
@@ -148,6 +160,7 @@ func (u *upload) commit() (Object, error) {
 // fail. abort has to come after it.
 func (u *upload) interrupt(why error) {
 	u.interrupted = why
+	u.halt()
 	u.pipe.CloseWithError(why)
 }
 

@@ -116,6 +116,8 @@ type Backup struct {
 	RemoveLeftovers bool
 	Jitter          time.Duration
 
+	RateLimit  int // of an upload, bytes a second; 0 is none
+	CPUs       int // while a snapshot is taken; 0: the program decides
 	Encryption BackupEncryption
 	Retention  Retention
 	Verify     Verify

@@ -198,3 +198,19 @@ func TestSecretsDoNotShow(t *testing.T) {
 		t.Error("Reveal does not")
 	}
 }
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int{
+		"0": 0, "70000": 70000, "64KiB": 64 << 10, "50MiB": 50 << 20, "50 MiB": 50 << 20, "1.5GiB": 3 << 29, "50MB": 50e6, "500kB": 500e3, "1G": 1e9, "2Gi": 2 << 30,
+	} {
+		s, _, err := settings.Load(settings.Input{Args: []string{"--backup.rate-limit", text}})
+		if err != nil || s.Backup.RateLimit != want {
+			t.Errorf("%q: %d, want %d; %v", text, s.Backup.RateLimit, want, err)
+		}
+	}
+	for _, text := range []string{"1", "63KiB", "-1", "fast", "50 apples", "MiB", "1e30GiB", "NaN", "0x10000000", "50MiB/s"} {
+		if s, _, err := settings.Load(settings.Input{Args: []string{"--backup.rate-limit", text}}); err == nil {
+			t.Errorf("%q is taken for %d", text, s.Backup.RateLimit)
+		}
+	}
+}

@@ -359,6 +359,16 @@ func table() []entry {
 			help:  "A redis-server or valkey-server, such as /usr/bin/redis-server, that the newest snapshot is loaded into when it is verified. It takes the memory of the data, in the sidecar's container, and disk in TMPDIR. Empty: not loaded.",
 		},
 		{
+			name: "backup.rate-limit", def: "0",
+			value: size(func(s *Settings) *int { return &s.Backup.RateLimit }, 64<<10, 1<<40),
+			help:  "Bytes a second that an upload sends at most, such as 50MiB, on average: a part (8 MiB) leaves at once. 0: as fast as it goes. While an upload is slower than the save, the file that it reads takes space on the server's volume.",
+		},
+		{
+			name: "backup.cpus", def: "0",
+			value: integer(func(s *Settings) *int { return &s.Backup.CPUs }, 0, 64),
+			help:  "Cores that a snapshot uses at most. 0: two, or one where there are no two. Otherwise the agent uses one.",
+		},
+		{
 			name: "backup.encryption.recipients",
 			value: words(func(s *Settings) *[]string { return &s.Backup.Encryption.Recipients }).
 				withHint("the public key that age-keygen prints: age1…"),

@@ -153,6 +153,44 @@ func integer(field func(*Settings) *int, low, high int) value {
 	}
 }
 
+// size is a number of bytes.
+func size(field func(*Settings) *int, low, high int) value {
+	return value{
+		kind: "size",
+		hint: "bytes, or a number with a unit, such as 500kB, 50MiB or 1GiB, not less than " + shortSize(low) + "; 0 is none",
+		set: func(s *Settings, text string) error {
+			digits := strings.TrimRight(text, "kKMGTiB ")
+			unit, ok := sizeUnits[strings.TrimSpace(text[len(digits):])]
+			n, err := strconv.ParseFloat(digits, 64)
+			if err != nil || !ok {
+				return errors.New("not a size")
+			}
+			n *= float64(unit)
+			if ok := n == 0 || n >= float64(low) && n <= float64(high); !ok { // nor is it NaN
+				return errors.New("out of range")
+			}
+			*field(s) = int(n)
+			return nil
+		},
+		get: func(s *Settings) string { return shortSize(*field(s)) },
+	}
+}
+
+var sizeUnits = map[string]int{
+	"": 1, "B": 1, "k": 1e3, "kB": 1e3, "KB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9,
+	"K": 1 << 10, "KiB": 1 << 10, "Mi": 1 << 20, "MiB": 1 << 20, "Gi": 1 << 30, "GiB": 1 << 30,
+}
+
+// shortSize prints 52428800 as 50MiB.
+func shortSize(n int) string {
+	for _, unit := range [...]string{"GiB", "MiB", "KiB"} {
+		if size := sizeUnits[unit]; n > 0 && n%size == 0 {
+			return strconv.Itoa(n/size) + unit
+		}
+	}
+	return strconv.Itoa(n)
+}
+
 func duration(field func(*Settings) *time.Duration, low, high time.Duration) value {
 	return value{
 		kind: "duration",

@@ -34,6 +34,7 @@ type mender struct {
 	next     time.Time // not before
 	free     int64     // bytes, when the last of them was asked for
 
+	looking sync.Mutex // held by look; guards what is above
 	mu      sync.Mutex
 	trouble string // what is known of it; "" while writes are taken
 }
@@ -55,7 +56,7 @@ func (m *mender) run(ctx context.Context, changed func()) {
 	const calm, trouble = 15 * time.Second, 2 * time.Second
 	for {
 		before := m.state()
-		err := m.look(ctx)
+		err := m.look(ctx, true)
 		if ctx.Err() != nil {
 			return
 		}
@@ -76,9 +77,14 @@ func (m *mender) run(ctx context.Context, changed func()) {
 	}
 }
 
-// look asks the server how it is, and for a save if that is what it needs and can
-// do. The error says that it could not be asked.
-func (m *mender) look(ctx context.Context) error {
+// look asks the server how it is, and, if it may, for a save, when that is what
+// the server needs and can do. The error says that it could not be asked. While
+// another look goes on, it does nothing: then the state is known.
+func (m *mender) look(ctx context.Context, mayAsk bool) error {
+	if m.opts.Source == SourceStream || !m.looking.TryLock() {
+		return nil
+	}
+	defer m.looking.Unlock()
 	in, err := askInfo(ctx, m.redis, "persistence")
 	if err != nil {
 		return err
@@ -93,6 +99,12 @@ func (m *mender) look(ctx context.Context) error {
 	}
 	if !f.savePoints {
 		m.well() // the save failed, and it takes writes all the same
+		return nil
+	}
+	if !mayAsk {
+		if m.state() == "" {
+			m.ill(errors.New("one is asked for soon"))
+		}
 		return nil
 	}
 	if err := m.save(ctx, f); err != nil {
@@ -207,11 +219,8 @@ func (j *Job) startMending(ctx context.Context) (stop func()) {
 // writes since a save failed, it asks for one more, if that can succeed. The
 // error says that the server still refuses them.
 func (s *Snapshotter) Mend(ctx context.Context) error {
-	if s.opts.Source == SourceStream {
-		return nil
-	}
 	m := newMender(s.opts, s.redis, s.log)
-	if err := m.look(ctx); err != nil {
+	if err := m.look(ctx, true); err != nil {
 		return fmt.Errorf("whether the server takes writes is not known: %w", err)
 	}
 	if trouble := m.state(); trouble != "" {

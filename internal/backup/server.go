@@ -1,7 +1,9 @@
 package backup
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -143,24 +145,69 @@ func (f facts) estimate() int64 {
 }
 
 // checkSpace refuses a save that is likely to fill the disk: it would fail, and
-// with save points set the server would then refuse writes. Where there is no
-// dump to go by it is content with little: data can compress well, and a refusal
-// that is wrong means no backup at all.
+// with save points set the server would then refuse writes. It goes by the last
+// dump and by what the server's memory has grown since; where there is none, by
+// the data's size in memory, which an RDB hardly ever exceeds.
 func (f facts) checkSpace() error {
 	expected := f.lastDump()
 	if expected == 0 {
-		dataset, _ := f.info.Int("used_memory_dataset")
-		expected = dataset / 4
+		expected, _ = f.info.Int("used_memory_dataset")
+	} else {
+		expected += f.growth()
+		expected += expected / 5
 	}
 	available, err := availableBytes(f.dir)
 	if err != nil {
 		return status.WithReason(status.ReasonFile, fmt.Errorf("free space of %s: %w", f.dir, err))
 	}
-	if need := expected + expected/5; available < need {
-		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file",
-			marked{fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(need)), errNoRoom})
+	if available < expected {
+		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file; backup.source stream needs no room",
+			marked{fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(expected)), errNoRoom})
 	}
 	return nil
+}
+
+// growth is how much more memory the server uses than when it wrote its last
+// dump, in bytes; 0 when the dump does not tell.
+func (f facts) growth() int64 {
+	used, _ := f.info.Int("used_memory")
+	file, err := os.Open(filepath.Join(f.dir, f.dbfilename))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	var head [512]byte // the fields that come first
+	n, err := io.ReadFull(file, head[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0
+	}
+	then := usedMem(head[:n])
+	if then == 0 {
+		return 0
+	}
+	return max(used-then, 0)
+}
+
+// usedMem reads the auxiliary field used-mem in the begin of an RDB, 0 when it is
+// not there.
+func usedMem(head []byte) int64 {
+	const name = "\xfa\x08used-mem"
+	_, value, ok := bytes.Cut(head, []byte(name))
+	if !ok || len(value) < 5 {
+		return 0
+	}
+	switch kind, rest := value[0], value[1:]; {
+	case kind == 0xc0: // 8 bits
+		return int64(int8(rest[0]))
+	case kind == 0xc1: // 16 bits
+		return int64(int16(binary.LittleEndian.Uint16(rest)))
+	case kind == 0xc2: // 32 bits
+		return int64(int32(binary.LittleEndian.Uint32(rest)))
+	case kind < 1<<6 && int(kind) <= len(rest): // digits
+		n, _ := strconv.ParseInt(string(rest[:kind]), 10, 64)
+		return n
+	}
+	return 0
 }
 
 // busy names the child process that keeps the server from saving; "" when there

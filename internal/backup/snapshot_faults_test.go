@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
@@ -294,33 +293,6 @@ type hangingStore struct{ Store }
 func (*hangingStore) Put(ctx context.Context, _ string, _ io.Reader) (int64, error) {
 	<-ctx.Done()
 	return 0, ctx.Err()
-}
-
-// Without a dump to go by, a quarter of the data's size in memory must fit.
-func TestCheckSpace(t *testing.T) {
-	f := facts{dir: t.TempDir(), dbfilename: "dump.rdb"}
-	free, err := availableBytes(f.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dataset := func(n int64) info.Info { return info.Parse("used_memory_dataset:" + strconv.FormatInt(n, 10)) }
-	f.info = dataset(3 * free)
-	if err := f.checkSpace(); err != nil {
-		t.Error(err)
-	}
-	f.info = dataset(4 * free)
-	err = f.checkSpace()
-	wantError(t, err, status.ReasonDiskFull, " free, the save needs about ")
-	if status.HintOf(err) == "" {
-		t.Error("no hint")
-	}
-	// A small dump says that the data compresses well.
-	if err := os.WriteFile(filepath.Join(f.dir, f.dbfilename), make([]byte, 1000), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.checkSpace(); err != nil {
-		t.Error(err)
-	}
 }
 
 // A Sentinel has no data, and is not asked for more than that tells.

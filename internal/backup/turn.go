@@ -230,8 +230,13 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 		j.setDetail(func(d *Detail) { d.Running = &p })
 	})
 	j.finished(t, began, phases.end(time.Now()), m, err)
+	if err := j.mend.look(ctx, false); err != nil {
+		j.rep.Logger().Debug("whether the server refuses writes is not known", "error", err)
+	}
 	left, leftBytes := j.snapshotter.Leftovers()
-	j.setDetail(func(d *Detail) { d.LeftoverFiles, d.LeftoverBytes = left, leftBytes })
+	j.setDetail(func(d *Detail) {
+		d.LeftoverFiles, d.LeftoverBytes, d.WritesRefused = left, leftBytes, j.mend.state()
+	})
 	if errors.Is(err, ErrStandby) {
 		return Manifest{}, j.standBy(ctx, t, err)
 	}

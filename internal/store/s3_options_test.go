@@ -239,6 +239,33 @@ func TestS3EncryptedCompletionAnswerLost(t *testing.T) {
 	}
 }
 
+// A server that ignores what was ordered is found out, and what it stored is gone.
+func TestS3OrderIgnored(t *testing.T) {
+	srv := testenv.StartS3(t)
+	srv.CreateBucket(t, "bucket") // versitygw knows no encryption
+	srv.CreateVersionedBucket(t, "versioned")
+	front := without(t, srv, "X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date")
+	for name, c := range map[string]struct{ url, err, hint string }{
+		"sse=s3": {srv.URL("bucket", "a") + "&sse=s3", "the server has not encrypted the object by sse=s3",
+			"leave sse out of the store's URL, and encrypt before the upload: backup.encryption.recipients"},
+		"sse=kms": {srv.URL("bucket", "b") + "&sse=kms", "the server has not encrypted the object by sse=kms",
+			"leave sse out of the store's URL, and encrypt before the upload: backup.encryption.recipients"},
+		"object-lock": {testenv.StoreURL(front, srv.Region, "versioned", "c") + "&object-lock=governance&object-lock-days=1", "the server does not say that it has locked the object",
+			"leave object-lock out of the store's URL; or the credentials lack s3:GetObjectRetention"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, c.url+"&part-size=5MiB&checksum=none", Options{Getenv: srv.Getenv}).(*S3)
+			for key, size := range sizesOfPuts() {
+				_, err := s.Put(t.Context(), key, noise(1, size))
+				pin(t, err, "put "+key+" in "+s.String()+": "+c.err, status.ReasonStore, c.hint)
+			}
+			if got := versions(t, s); len(got) > 0 {
+				t.Errorf("left: %q", got)
+			}
+		})
+	}
+}
+
 func TestS3EncryptionKeyFile(t *testing.T) {
 	const hint = "make one with: head -c 32 /dev/urandom | base64 > FILE; who loses it loses the snapshots"
 	absent, short := filepath.Join(t.TempDir(), "absent"), ssecFile(t, "hunter2")

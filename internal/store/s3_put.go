@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,18 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if err := checkKey(key); err != nil {
 		return 0, s.error(ctx, "put", key, err)
 	}
+	size, err := s.put(ctx, key, r)
+	if err == nil {
+		err = s.confirm(ctx, key)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return size, nil
+}
+
+// put does Put's work. Its error is complete.
+func (s *S3) put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	partSize := s.partSize(r)
 	first, err := readFirst(ctx, r, partSize)
 	if err == nil {
@@ -39,6 +52,37 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 		return 0, s.error(ctx, "put", key, err)
 	}
 	return int64(len(first)), nil
+}
+
+// confirm asks whether the server has encrypted and locked an object as the URL
+// says. There are servers that ignore such headers. What is not as it was ordered
+// is removed. Its error is complete.
+func (s *S3) confirm(ctx context.Context, key string) error {
+	if s.sse == nil && s.url.LockMode == "" {
+		return nil
+	}
+	info, err := s.stat(ctx, key)
+	if err != nil {
+		return s.error(ctx, "stat", key, err)
+	}
+	const encryption = "X-Amz-Server-Side-Encryption"
+	got := info.Metadata.Get(encryption)
+	switch {
+	case s.url.SSE == SSES3 && got == "", s.url.SSE == SSEKMS && !strings.HasPrefix(got, "aws:kms"),
+		s.url.SSE == SSEC && info.Metadata.Get(encryption+"-Customer-Algorithm") == "":
+		err = status.WithHint(status.ReasonStore, "leave sse out of the store's URL, and encrypt before the upload: backup.encryption.recipients",
+			fmt.Errorf("the server has not encrypted the object by sse=%s", s.url.SSE))
+	case s.url.LockMode != "" && info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date") == "":
+		err = status.WithHint(status.ReasonStore, "leave object-lock out of the store's URL; or the credentials lack s3:GetObjectRetention",
+			errors.New("the server does not say that it has locked the object"))
+	default:
+		return nil
+	}
+	err = s.error(ctx, "put", key, err)
+	if deleteErr := s.Delete(ctx, key); deleteErr != nil {
+		err = fmt.Errorf("%w (it could not be removed: %w)", err, deleteErr)
+	}
+	return err
 }
 
 // putWhole is one attempt to store an object by one request.

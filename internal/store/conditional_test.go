@@ -193,9 +193,9 @@ func without(t *testing.T, srv *testenv.S3, headers ...string) (endpoint string)
 // A server that ignores conditions is found out, and nothing is written to it.
 func TestS3ConditionsIgnored(t *testing.T) {
 	srv := startS3(t)
-	ctx := t.Context()
 	for _, header := range []string{"If-Match", "If-None-Match"} {
 		t.Run(header, func(t *testing.T) {
+			ctx := t.Context()
 			s := open(t, testenv.StoreURL(without(t, srv, header), srv.Region, "bucket", header), Options{Getenv: srv.Getenv}).(*S3)
 			put(t, s, "there", strings.NewReader("x"))
 			_, version, err := s.GetVersioned(ctx, "there")

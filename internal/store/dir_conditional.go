@@ -95,7 +95,7 @@ func (d *Dir) replace(ctx context.Context, root *os.Root, key string, data []byt
 		return err
 	}
 	if now != version {
-		return otherVersion{}
+		return otherVersionError{}
 	}
 	temp := path.Join(path.Dir(key), tempPrefix+rand.Text())
 	f, err := d.create(root, temp)

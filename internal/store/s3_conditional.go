@@ -31,12 +31,12 @@ type conditions struct {
 // errIgnores is the cause when a server does not obey conditions.
 var errIgnores = fmt.Errorf("the server does not obey conditional writes: %w", errors.ErrUnsupported)
 
-// otherVersion is the cause when there is another version of an object than the
+// otherVersionError is the cause when there is another version of an object than the
 // one that was to be replaced.
-type otherVersion struct{}
+type otherVersionError struct{}
 
-func (otherVersion) Error() string        { return "there is another version of it" }
-func (otherVersion) Is(target error) bool { return target == fs.ErrExist }
+func (otherVersionError) Error() string        { return "there is another version of it" }
+func (otherVersionError) Is(target error) bool { return target == fs.ErrExist }
 
 // GetVersioned implements Store. The version is the ETag.
 func (s *S3) GetVersioned(ctx context.Context, key string) ([]byte, string, error) {
@@ -113,7 +113,7 @@ func (s *S3) create(ctx context.Context, key string, data []byte) (string, error
 		// Not to rely yet on what is not known to work.
 		switch _, err := s.stat(ctx, key); {
 		case err == nil:
-			return "", otherVersion{}
+			return "", otherVersionError{}
 		case !isCode(err, minio.NoSuchKey):
 			return "", err
 		}
@@ -185,11 +185,11 @@ func (s *S3) putIf(ctx context.Context, key string, data []byte, version string)
 			lost = true
 			return err
 		case r.Code == minio.NoSuchKey && version != "":
-			return otherVersion{} // it is gone
+			return otherVersionError{} // it is gone
 		case r.Code != minio.PreconditionFailed:
 			return err
 		case !lost:
-			return otherVersion{}
+			return otherVersionError{}
 		}
 		there, v, err := s.getVersioned(ctx, key)
 		if err == nil && bytes.Equal(there, data) {
@@ -197,7 +197,7 @@ func (s *S3) putIf(ctx context.Context, key string, data []byte, version string)
 			return nil
 		}
 		if err == nil || isCode(err, minio.NoSuchKey) {
-			return otherVersion{}
+			return otherVersionError{}
 		}
 		return err
 	})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -154,8 +155,8 @@ type keys struct {
 // which a link is turned.
 func mounted(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
-	fresh, err := os.MkdirTemp(dir, "..")
-	if err != nil {
+	fresh := filepath.Join(dir, ".."+rand.Text())
+	if err := os.Mkdir(fresh, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range files {
@@ -292,11 +293,11 @@ func TestCredentialsFileChanges(t *testing.T) {
 	k.write(t, srv.AccessKey, srv.SecretKey)
 	s.creds.Expire() // or ten seconds later
 	put(t, s, "key", strings.NewReader("x"))
-	if used, err := s.creds.Get(); err != nil || used.AccessKeyID != srv.AccessKey {
+	if used, err := s.creds.GetWithContext(nil); err != nil || used.AccessKeyID != srv.AccessKey {
 		t.Errorf("used %s, %v", used.AccessKeyID, err)
 	}
 	k.write(t, "first", "firsts-secret")
-	if used, err := s.creds.Get(); err != nil || used.AccessKeyID != "first" {
+	if used, err := s.creds.GetWithContext(nil); err != nil || used.AccessKeyID != "first" {
 		t.Errorf("used %s, %v", used.AccessKeyID, err)
 	}
 }
@@ -376,10 +377,10 @@ func TestCredentialsOfRoles(t *testing.T) {
 			t.Setenv("HOME", t.TempDir())
 			s := open(t, srv.URL("bucket", "p"), Options{Getenv: os.Getenv}).(*S3)
 			put(t, s, "key", strings.NewReader("x"))
-			before, _ := s.creds.Get()
+			before, _ := s.creds.GetWithContext(nil)
 			testenv.Eventually(t, 10*time.Second, func() error {
 				put(t, s, "key", strings.NewReader("x"))
-				if now, _ := s.creds.Get(); now.AccessKeyID == before.AccessKeyID {
+				if now, _ := s.creds.GetWithContext(nil); now.AccessKeyID == before.AccessKeyID {
 					return errors.New("they were not renewed")
 				}
 				return nil

@@ -109,8 +109,8 @@ func heldBack(info minio.ObjectInfo) error {
 	if info.Metadata.Get("X-Amz-Object-Lock-Legal-Hold") == string(minio.LegalHoldEnabled) {
 		return status.WithHint(status.ReasonStore, "whoever set the hold must lift it", lockedError{})
 	}
-	until, err := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
-	if err != nil || !until.After(time.Now()) {
+	until, _ := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date")) // zero when there is none
+	if !until.After(time.Now()) {
 		return nil
 	}
 	return status.WithHint(status.ReasonStore, "it can be deleted after that; the lock was set by object-lock in the store's URL, or by the bucket's default",

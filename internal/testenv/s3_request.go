@@ -105,18 +105,19 @@ func (s *S3) signed(ctx context.Context, method, path, query string, header http
 		}
 	}
 	slices.Sort(names)
-	canonical := method + "\n" + (&url.URL{Path: path}).EscapedPath() + "\n" + query + "\n"
+	var canonical strings.Builder
+	fmt.Fprintf(&canonical, "%s\n%s\n%s\n", method, (&url.URL{Path: path}).EscapedPath(), query)
 	for _, name := range names {
-		canonical += name + ":" + lower[name] + "\n"
+		fmt.Fprintf(&canonical, "%s:%s\n", name, lower[name])
 	}
 	list := strings.Join(names, ";")
-	canonical += "\n" + list + "\n" + hash(body)
+	fmt.Fprintf(&canonical, "\n%s\n%s", list, hash(body))
 	scope := day + "/" + s.Region + "/s3/aws4_request"
 	key := []byte("AWS4" + s.SecretKey)
 	for _, part := range []string{day, s.Region, "s3", "aws4_request"} {
 		key = sign(key, part)
 	}
-	signature := hex.EncodeToString(sign(key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hash(canonical)))
+	signature := hex.EncodeToString(sign(key, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hash(canonical.String())))
 	req.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s", s.AccessKey, scope, list, signature))
 	return req, nil
 }

@@ -14,7 +14,7 @@ import (
 func TestS3StopsAndStarts(t *testing.T) {
 	for kind, start := range map[string]func(testing.TB) *S3{
 		"versitygw": StartS3,
-		"minio":     func(tb testing.TB) *S3 { return StartMinIO(tb, MinIO{}) },
+		"minio":     func(tb testing.TB) *S3 { tb.Helper(); return StartMinIO(tb, MinIO{}) },
 	} {
 		t.Run(kind, func(t *testing.T) { stopsAndStarts(t, start(t)) })
 	}

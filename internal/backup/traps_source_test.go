@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -471,4 +472,47 @@ func TestTrapLeftoverOfKilledPod(t *testing.T) {
 	if diff := cmp.Diff(slices.Concat(others, []string{"temp-99997.rdb", "dump.rdb"}), there()); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
+}
+
+// The job tells that the server refuses writes, and ends it.
+func TestJobMends(t *testing.T) {
+	r := testenv.StartRedis(t, "--save", "3600 1000000")
+	dump := filepath.Join(r.Dir, "dump.rdb")
+	if err := os.Mkdir(dump, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.Do(t, "BGSAVE")
+	waitSave(t, r, false)
+	schedule, err := ParseSchedule("@daily")
+	if err != nil {
+		t.Fatal(err)
+	}
+	board := status.NewBoard(slog.New(slog.NewTextHandler(t.Output(), nil)), nil)
+	opts := Options{Schedule: schedule, Snapshot: SnapshotOptions{Instance: "test", Pod: "redis-0", Tool: "test"}}
+	j, err := New(opts, r.Client(t), nil, board.Register(status.Backup, Reasons()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(refused float64, detail string) {
+		t.Helper()
+		testenv.Eventually(t, 10*time.Second, func() error {
+			rep, _ := board.Report(status.Backup)
+			got := testenv.Metrics(t, NewMetrics(j))["redis_sidecar_backup_writes_refused"]
+			if d := rep.Detail.(Detail).WritesRefused; got != refused || !strings.Contains(d, detail) || (d == "") != (detail == "") {
+				return fmt.Errorf("metric %v, detail %q", got, d)
+			}
+			return nil
+		})
+	}
+	stop := j.startMending(testContext(t))
+	want(1, "the save failed again")
+	stop()
+	wantWrites(t, r, false)
+	if err := os.Remove(dump); err != nil {
+		t.Fatal(err)
+	}
+	j.mend.failures = 0 // its pause is over
+	defer j.startMending(testContext(t))()
+	want(0, "")
+	wantWrites(t, r, true)
 }

@@ -183,3 +183,39 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("/health: %d", got)
 	}
 }
+
+// Where the path judges tokens itself, one that has a token needs no password;
+// everywhere else it does.
+func TestBearerPaths(t *testing.T) {
+	t.Parallel()
+	d := newDir(t, map[string]string{"web.yml": "basic_auth_users:\n  alice: " + hashOfPassword(t, "secret") + "\n"})
+	var got string // what the handler saw
+	routes := Routes{
+		Status: func() any { return nil },
+		Actions: map[string]http.Handler{"/backup": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = r.Header.Get("Authorization")
+			w.WriteHeader(http.StatusTeapot)
+		})},
+	}
+	addr := serve(t, Options{ConfigFile: d.file("web.yml"), BearerPaths: []string{"/backup"}}, routes.Handler(slog.New(slog.DiscardHandler)), logTo(&testenv.Log{}))
+	c := plain(t)
+	for _, tt := range []struct {
+		path, authorization string
+		want                int
+	}{
+		{"/backup", "", 401},
+		{"/backup", "Bearer x", 418},
+		{"/backup", "bearer x", 401},
+		{"/backup", "Basic YWxpY2U6c2VjcmV0", 418},
+		{"/backup", "Basic YWxpY2U6d3Jvbmc=", 401},
+		{"/backup/", "Bearer x", 401},
+		{"/status", "Bearer x", 401},
+		{"/", "Bearer x", 401},
+	} {
+		got = ""
+		code, _ := get(t, c, "http://"+addr+tt.path, func(r *http.Request) { r.Header.Set("Authorization", tt.authorization) })
+		if code != tt.want || code == http.StatusTeapot && got != tt.authorization {
+			t.Errorf("%s with %q: %d, want %d; the handler saw %q", tt.path, tt.authorization, code, tt.want, got)
+		}
+	}
+}

@@ -119,17 +119,26 @@ func (l *loaded) dialPeer(peer backup.PeerAddress, ip string) backup.PeerConn {
 // peerCredentials are those of redis.addr, unless the map of redis.password-file
 // has others for the peer.
 func (l *loaded) peerCredentials(addr string) func() (string, string, error) {
-	main := l.redisOptions("").Credentials
-	if main == nil || l.Redis.Password != "" || l.Redis.PasswordFile == "" {
+	file, user := l.Redis.PasswordFile, l.Redis.User
+	var main func() (string, string, error)
+	switch {
+	case l.Redis.Addr != "":
+		main = l.redisOptions("").Credentials
+	case l.Redis.Password != "":
+		main = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil }
+	case file != "":
+		main = fromFile(file, addr, user)
+	}
+	if main == nil || l.Redis.Password != "" || file == "" {
 		return main
 	}
 	return func() (string, string, error) {
-		password, found, err := redis.ListedPassword(l.Redis.PasswordFile, addr, l.Redis.User)
+		password, found, err := redis.ListedPassword(file, addr, user)
 		switch {
 		case err != nil:
 			return "", "", redis.CredentialsError(err)
 		case found:
-			return l.Redis.User, password, nil
+			return user, password, nil
 		}
 		return main()
 	}

@@ -50,6 +50,20 @@ func TestRestoreCommand(t *testing.T) {
 	says(restore("--restore.peers="+master.Addr, "--redis.password=wrong", "--restore.if-peers-unclear=restore"), 0, "restored ", "")
 	says(restore("--restore.peers=127.0.0.1:"+strconv.Itoa(testenv.FreePort(t))), 0, "restored ", "taken_for=")
 
+	// There is no server of one's own to take an address from, only peers.
+	says(restore("--redis.addr=", "--restore.peers="+master.Addr), 0, "nothing restored: "+master.Addr+" holds 300 keys as master", "")
+	says(restore("--redis.addr=", "--redis.password="+password, "--restore.peers="+master.Addr), 0, "nothing restored: "+master.Addr+" holds 300 keys as master", "")
+
+	// A peer that speaks TLS, asked by its address; and one that does not.
+	cert, key := testenv.Certificate(t, t.TempDir(), "peer", time.Now().Add(time.Hour))
+	tlsPort := strconv.Itoa(testenv.FreePort(t))
+	tls := testenv.StartRedis(t, "--tls-port", tlsPort, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
+	tls.Do(t, "SET", "key", "value")
+	says(restore("--restore.peers=rediss://127.0.0.1:"+tlsPort, "--redis.tls.ca-file="+cert), 0, "holds 1 keys as master", "")
+	says(restore("--restore.peers=127.0.0.1:"+tlsPort, "--redis.addr=rediss://127.0.0.1:1", "--redis.tls.ca-file="+cert), 0, "holds 1 keys as master", "")
+	says(restore("--restore.peers=rediss://127.0.0.1:"+tlsPort), 1, "", "is there, but does not say whether it holds data: INFO: TLS handshake")
+	says(restore("--restore.peers=rediss://"+tls.Addr), 1, "", "use redis:// instead of rediss://; or set restore.if-peers-unclear")
+
 	// A Sentinel without a password, which knows the master.
 	sentinel := testenv.StartSentinel(t, "sentinel monitor test 127.0.0.1 "+strconv.Itoa(master.Port)+" 2", "sentinel auth-pass test "+password)
 	says(restore("--restore.sentinels="+sentinel.Addr, "--restore.sentinel-master=test"), 0, "nothing restored: "+master.Addr+" holds 300 keys as master", "")

@@ -215,13 +215,16 @@ func (a *agent) addBackup(e *env, routes *web.Routes) error {
 		return err
 	}
 	j, err := backup.New(backup.Options{
-		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Drain: a.l.Pod.DrainTimeout,
+		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Verify: a.l.verifyPlan(), Drain: a.l.Pod.DrainTimeout,
 		OnStart: a.l.Backup.OnStart, OnShutdown: a.l.Backup.OnShutdown, LeaseTTL: a.l.Backup.LeaseTTL,
 	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {
 		return err
 	}
 	a.sources = append(a.sources, backup.NewMetrics(j))
+	if a.l.Backup.Verify.Schedule != "" {
+		a.sources = append(a.sources, backup.NewVerifyMetrics(j))
+	}
 	a.jobs = append(a.jobs, j.Run)
 	routes.Actions[backupPath] = backup.NewRequestHandler(j, backup.RequestOptions{TokenFile: a.l.Backup.TriggerTokenFile, Log: rep.Logger()})
 	return nil

@@ -154,6 +154,16 @@ func verdict(v backup.Verification) string {
 	return "intact"
 }
 
+// verifyPlan is what the agent verifies.
+func (l *loaded) verifyPlan() backup.VerifyPlan {
+	schedule, _ := backup.ParseSchedule(l.Backup.Verify.Schedule) // it was checked; empty is none
+	plan := backup.VerifyPlan{Schedule: schedule, Sample: l.Backup.Verify.Sample, IdentityFile: l.Backup.Encryption.IdentityFile}
+	if l.Backup.Verify.Load != "" {
+		plan.Load = l.loadServer("")
+	}
+	return plan
+}
+
 // tool names this program in manifests and records.
 func (l *loaded) tool() string { return "redis-sidecar " + buildVersion().version }
 

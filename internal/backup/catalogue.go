@@ -112,6 +112,8 @@ type Entry struct {
 	// Verified is the record of the last verification, if there is one and List
 	// was asked.
 	Verified *Verification
+
+	record stamp // of that record
 }
 
 // prefix ends in a slash, so that instance "a" does not see instance "ab".
@@ -252,6 +254,7 @@ func (c *Catalogue) List(ctx context.Context, limit int) ([]Entry, error) {
 // entryOf is entry, with the record of the verification.
 func (c *Catalogue) entryOf(ctx context.Context, f folder) (Entry, error) {
 	e, err := c.entry(ctx, f.id)
+	e.record = f.record
 	if err != nil || e.Err != nil || f.record == (stamp{}) {
 		return e, err
 	}

@@ -154,7 +154,7 @@ func TestForShard(t *testing.T) {
 			for i, x := range test.store {
 				at := base
 				if x.shard != "" {
-					at = &Catalogue{store: s, instance: ShardInstance("test", x.shard)}
+					at = base.at(x.shard)
 				}
 				m := testManifest(noon.Add(time.Duration(i)*time.Hour), 1)
 				m.Slots = slots(x.slots)

@@ -32,6 +32,8 @@ type Options struct {
 	Jitter time.Duration
 	// Retention says which snapshots stay, see Catalogue.Prune.
 	Retention Retention
+	// Verify says when snapshots are verified; the zero value is never.
+	Verify VerifyPlan
 	// Drain is how long a snapshot in progress may go on after the job was asked
 	// to stop. 0 ends it at once.
 	Drain time.Duration
@@ -73,6 +75,7 @@ type Detail struct {
 	LastDuration float64        `json:"last_duration_seconds,omitempty"`
 	LastFailure  string         `json:"last_failure,omitempty"` // gone after the next success
 	Running      *Progress      `json:"running,omitempty"`
+	Verifying    *Progress      `json:"verifying,omitempty"`
 
 	Source        string `json:"source,omitempty"` // of the newest snapshot, and why
 	SourceReason  string `json:"source_reason,omitempty"`
@@ -101,12 +104,18 @@ type RunLine struct {
 
 // SnapshotLine is one snapshot on the status page.
 type SnapshotLine struct {
-	ID     string    `json:"id"`
-	Time   time.Time `json:"time"`
-	Plain  int64     `json:"plain_bytes,omitempty"`
-	Stored int64     `json:"stored_bytes,omitempty"`
-	Keys   uint64    `json:"keys"`
-	Error  string    `json:"error,omitempty"` // the manifest is damaged
+	ID         string    `json:"id"`
+	Time       time.Time `json:"time"`
+	Plain      int64     `json:"plain_bytes,omitempty"`
+	Stored     int64     `json:"stored_bytes,omitempty"`
+	Keys       uint64    `json:"keys"`
+	Pod        string    `json:"pod,omitempty"`
+	Source     string    `json:"source,omitempty"`
+	Encrypted  bool      `json:"encrypted,omitempty"`
+	Verified   string    `json:"verified,omitempty"`     // the level that its last verification passed
+	VerifiedAt time.Time `json:"verified_at,omitzero"`   // when that was, or when the damage was found
+	Kept       []string  `json:"kept_because,omitempty"` // by the last run of the retention of this pod
+	Error      string    `json:"error,omitempty"`        // manifest or data are damaged
 }
 
 // Job takes snapshots by schedule and on demand, and removes old ones.
@@ -129,6 +138,8 @@ type Job struct {
 
 	requests chan *request
 	ended    chan struct{} // closed when Run takes no more requests
+
+	verify verifying
 
 	mu     sync.Mutex // guards what the metrics and requests read
 	detail Detail
@@ -231,6 +242,10 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 				next, due = j.catchUp(next, now)
 			} else if err == nil {
 				next = j.replan(next, now)
+			}
+			if err == nil {
+				j.verifyDue(ctx)
+				now = time.Now()
 			}
 			look.after(err, now, j)
 		case this.over && err == nil:
@@ -440,9 +455,9 @@ func (j *Job) look(ctx context.Context, t task) error {
 	last, count := j.last, j.detail.Count
 	j.mu.Unlock()
 	if last.ID == "" {
-		j.rep.Success("no snapshot yet")
+		j.succeed("no snapshot yet")
 	} else {
-		j.rep.Success(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID))
+		j.succeed(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID))
 	}
 	return nil
 }
@@ -475,47 +490,47 @@ func (j *Job) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := catalogue.IDs(ctx)
+	folders, _, err := catalogue.scan(ctx)
 	if err != nil {
 		return err
 	}
+	if err := j.judge(ctx, catalogue, folders); err != nil {
+		return err
+	}
 	// Those of the future are shown, but say nothing about when the next is due.
-	show, future := ids[:min(len(ids), detailSnapshots)], ofTheFuture(ids, time.Now())
+	show, future := folders[:min(len(folders), detailSnapshots)], ofTheFuture(idsOf(folders), time.Now())
 	read := show
 	if future > 0 {
-		read = slices.Concat(show, ids[max(future, len(show)):max(len(show), min(len(ids), future+detailSnapshots))])
+		read = slices.Concat(show, folders[max(future, len(show)):max(len(show), min(len(folders), future+detailSnapshots))])
 	}
 	entries := map[string]Entry{}
 	var newest, present Manifest
 	lines := []SnapshotLine{}
-	for i, id := range read {
-		e, ok := j.entries[id]
-		if !ok || e.Err != nil {
-			if e, err = catalogue.entry(ctx, id); err != nil {
+	for i, f := range read {
+		e, ok := j.entries[f.id]
+		if !ok || e.Err != nil || e.record != f.record {
+			if e, err = catalogue.entryOf(ctx, f); err != nil {
 				return err
 			}
 			if errors.Is(e.Err, ErrNotFound) {
 				continue // deleted a moment ago
 			}
 		}
-		entries[id] = e
-		if e.Err == nil && present.ID == "" && ofTheFuture([]string{id}, time.Now()) == 0 {
+		entries[f.id] = e
+		if e.Err == nil && present.ID == "" && ofTheFuture([]string{f.id}, time.Now()) == 0 {
 			present = e.Manifest
 		}
 		if i >= len(show) {
 			continue
 		}
-		line := SnapshotLine{ID: id, Time: e.Time, Plain: e.Manifest.RDB.Size, Stored: e.Manifest.Object.Size, Keys: e.Manifest.RDB.Keys}
-		if e.Err != nil {
-			line.Error = e.Err.Error()
-		} else if newest.ID == "" {
+		if e.Err == nil && newest.ID == "" {
 			newest = e.Manifest
 		}
-		lines = append(lines, line)
+		lines = append(lines, j.line(e))
 	}
 	j.entries, j.present = entries, present
 	j.remember(newest)
-	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(ids), lines })
+	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(folders), lines })
 	return nil
 }
 

@@ -198,14 +198,14 @@ func (j *Job) standBy(ctx context.Context, t *turn, why error) error {
 		return err
 	}
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.rep.Success("standing by: " + why.Error())
+	j.succeed("standing by: " + why.Error())
 	return nil
 }
 
 // elsewhere ends a turn for which the snapshot is there.
 func (j *Job) elsewhere() {
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.rep.Success(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID))
+	j.succeed(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID))
 }
 
 // snapshot takes one and prunes, under the lease.
@@ -249,6 +249,7 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 
 	j.remember(m)
 	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.Retention, false)
+	j.remembersWhy(pruned)
 	if len(pruned.Deleted)+len(pruned.Orphans) > 0 {
 		j.rep.Logger().Info("deleted by retention", "snapshots", pruned.Deleted, "abandoned_uploads", len(pruned.Orphans))
 	}
@@ -269,7 +270,7 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 	case j.lease.State().Mode == LeaseBestEffort:
 		j.rep.Warn(status.ReasonLease, message+"; but the store ignores conditional writes, so two pods may take a snapshot at the same time: both are whole, and count twice for the retention")
 	default:
-		j.rep.Success(message)
+		j.succeed(message)
 	}
 	return m, nil
 }

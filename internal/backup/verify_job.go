@@ -1,0 +1,301 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// VerifyPlan says when and how the job verifies what is in the store.
+type VerifyPlan struct {
+	// Schedule is when; the zero value is never. What counts is when the instance
+	// was last verified by schedule, whichever pod did it: so @every goes on from
+	// there, and a time that was missed is made up for once.
+	Schedule Schedule
+	// Sample is how many snapshots are verified besides the newest, see
+	// Catalogue.Sample.
+	Sample int
+	// Load also loads the newest; nil does not.
+	Load LoadServer
+	// IdentityFile decrypts; "" verifies encrypted snapshots as they are stored.
+	IdentityFile string
+}
+
+const (
+	// verifyTimeout bounds one run, of all its snapshots.
+	verifyTimeout = 6 * time.Hour
+	// moreAfterDamage is how many older snapshots are verified beyond the plan when
+	// one is damaged, until a good one is found: that is what there is left to
+	// restore.
+	moreAfterDamage = 3
+	// A run that fails, but not for damage, is repeated after this, then after
+	// twice as long and so on.
+	verifyRetryMin = 10 * time.Minute
+	verifyRetryMax = 6 * time.Hour
+)
+
+// verifying is what a Job knows of its verifications.
+type verifying struct {
+	// Owned by the goroutine of Run.
+	facts     []snapshotFacts     // of the newest snapshots, as of the last look
+	kept      map[string][]string // why the retention keeps what it keeps, by id
+	lastRun   time.Time           // that did all it should
+	notBefore time.Time           // after a failure
+	failures  int
+	failure   error  // of the last run; nil when it did all it should
+	shown     string // what Job.trouble said when it was last reported
+
+	counts verifyCounts // guarded by Job.mu
+}
+
+// verifyCounts are the numbers for metrics.
+type verifyCounts struct {
+	passed, damaged, failed uint64
+	lastDuration            time.Duration
+	newest                  time.Time // creation of the newest snapshot that passed; zero: none known
+	broken                  int       // snapshots that are damaged
+}
+
+// factsLimit bounds the snapshots that a look judges. Older ones are left to the
+// retention.
+const factsLimit = 1000
+
+// judge reads what is known of the snapshots that a listing has shown.
+func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
+	all, err := c.factsOf(ctx, folders[:min(len(folders), factsLimit)], false)
+	if err != nil {
+		return err
+	}
+	j.verify.facts = all
+	var newest time.Time
+	broken := 0
+	for _, f := range all {
+		if f.verified && newest.IsZero() {
+			newest = f.at
+		}
+		if f.damaged {
+			broken++
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.verify.counts.newest, j.verify.counts.broken = newest, broken
+	return nil
+}
+
+// trouble says what is wrong with the snapshots in the store, until it is no
+// longer so.
+func (j *Job) trouble() (status.Reason, string) {
+	if i := slices.IndexFunc(j.verify.facts, func(f snapshotFacts) bool { return f.damaged }); i >= 0 {
+		good := slices.IndexFunc(j.verify.facts, func(f snapshotFacts) bool { return f.verified })
+		text := fmt.Sprintf("snapshot %s is damaged", j.verify.facts[i].id)
+		if n := j.brokenCount(); n > 1 {
+			text = fmt.Sprintf("%d snapshots are damaged, the newest is %s", n, j.verify.facts[i].id)
+		}
+		if good >= 0 {
+			text += ", the last verified one is " + j.verify.facts[good].id
+		} else {
+			text += ", and none has passed a verification"
+		}
+		return status.ReasonCorrupt, text
+	}
+	if err := j.verify.failure; err != nil {
+		return status.ReasonOf(err), "the last verification failed: " + err.Error()
+	}
+	return "", ""
+}
+
+func (j *Job) brokenCount() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.verify.counts.broken
+}
+
+// succeed reports a good run, or what is wrong all the same.
+func (j *Job) succeed(message string) {
+	reason, text := j.trouble()
+	j.verify.shown = text
+	if text != "" {
+		j.rep.Warn(reason, message+"; but "+text)
+		return
+	}
+	j.rep.Success(message)
+}
+
+// tell reports what a look found that was not so before.
+func (j *Job) tell() {
+	reason, text := j.trouble()
+	if text == j.verify.shown {
+		return
+	}
+	j.verify.shown = text
+	if text == "" {
+		j.rep.Success("no snapshot in the store is known to be damaged")
+		return
+	}
+	j.rep.Warn(reason, text)
+}
+
+// verifyDue verifies what is due, if anything is. It is called between snapshots,
+// so never beside one of this pod's; ctx should end at once when the job is to stop.
+func (j *Job) verifyDue(ctx context.Context) {
+	j.tell()
+	if !j.due(time.Now()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	// Under the lease: so it is never beside a snapshot of another pod either.
+	ran := false
+	_, err := j.underLease(ctx, "verification", func(ctx context.Context) error {
+		// What was due may have been done while this pod waited for its turn.
+		if err := j.refresh(ctx); err != nil {
+			return err
+		}
+		if ran = j.due(time.Now()); !ran {
+			return nil
+		}
+		began := time.Now()
+		defer func() { j.tally(func(c *verifyCounts) { c.lastDuration = time.Since(began) }) }()
+		return j.verifyRun(ctx)
+	})
+	if errors.Is(err, context.Canceled) || err == nil && !ran {
+		return // stopped, or for another pod to do
+	}
+	j.verify.failure = err
+	if err != nil && !errors.Is(err, ErrNotRecorded) {
+		j.verify.notBefore = time.Now().Add(min(verifyRetryMax, verifyRetryMin<<min(j.verify.failures, 10)))
+		j.verify.failures++
+		j.rep.Logger().Warn("the verification of the snapshots failed", "reason", string(status.ReasonOf(err)), "error", err, "hint", status.HintOf(err))
+	} else {
+		j.verify.lastRun, j.verify.failures = time.Now(), 0
+	}
+	if err := j.refresh(ctx); err == nil { // its records are news
+		j.tell()
+	}
+}
+
+// due tells whether a verification is due.
+func (j *Job) due(now time.Time) bool {
+	if j.opts.Verify.Schedule.IsZero() || len(j.verify.facts) == 0 || now.Before(j.verify.notBefore) {
+		return false
+	}
+	last := j.verify.lastRun
+	for _, f := range j.verify.facts {
+		if f.scheduled && f.verifiedAt.After(last) {
+			last = f.verifiedAt
+		}
+	}
+	if last.IsZero() {
+		return true
+	}
+	next := j.opts.Verify.Schedule.Next(last)
+	return !next.IsZero() && !next.After(now)
+}
+
+// verifyRun verifies the plan. The error says why it was not done; damage that
+// was found is none.
+func (j *Job) verifyRun(ctx context.Context) error {
+	plan := j.opts.Verify
+	catalogue := j.snapshotter.catalogue.WithIdentityFile(plan.IdentityFile)
+	ids := sample(j.verify.facts, plan.Sample)
+	passed, more := false, 0
+	var trouble error
+	for n := 0; n < len(ids); n++ {
+		o := VerifyOptions{Tool: j.opts.Snapshot.Tool, Pod: j.opts.Snapshot.Pod, Scheduled: true, Progress: j.verifyProgress}
+		if n == 0 {
+			o.Load = j.loadOf(ctx, catalogue, ids[0])
+		}
+		m, v, err := catalogue.VerifyAndRecord(ctx, ids[n], o)
+		j.setDetail(func(d *Detail) { d.Verifying = nil })
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		case errors.Is(err, ErrNotFound):
+			continue // deleted meanwhile
+		case err == nil, errors.Is(err, ErrNotRecorded):
+			passed = true
+			j.tally(func(c *verifyCounts) { c.passed++ })
+			j.rep.Logger().Info("a snapshot was verified", "snapshot", m.ID, "level", string(v.Level), "server", v.Server, "seconds", v.Duration)
+		case status.ReasonOf(err) == status.ReasonCorrupt:
+			j.tally(func(c *verifyCounts) { c.damaged++ })
+			j.rep.Failure(err)
+			j.rep.Logger().LogAttrs(ctx, slog.LevelError, "a snapshot in the store is damaged", slog.String("snapshot", ids[n]), slog.Any("error", err), slog.String("hint", status.HintOf(err)))
+			if next := j.olderThan(ids[n], ids); !passed && more < moreAfterDamage && next != "" {
+				ids = slices.Insert(ids, n+1, next)
+				more++
+			}
+			continue
+		default:
+			j.tally(func(c *verifyCounts) { c.failed++ })
+			if v.Level == "" {
+				return err // the store, most likely: not now
+			}
+		}
+		if err != nil && trouble == nil {
+			trouble = err
+		}
+	}
+	return trouble
+}
+
+// loadOf returns the server to load a snapshot into; nil when there is none, or
+// no key.
+func (j *Job) loadOf(ctx context.Context, c *Catalogue, id string) LoadServer {
+	if j.opts.Verify.Load == nil {
+		return nil
+	}
+	if m, err := c.Get(ctx, id); err != nil || c.Level(m) != LevelFull {
+		return nil
+	}
+	return j.opts.Verify.Load
+}
+
+// olderThan returns the next older snapshot that is not among those chosen.
+func (j *Job) olderThan(id string, chosen []string) string {
+	for _, f := range j.verify.facts {
+		if f.id < id && !f.damaged && !slices.Contains(chosen, f.id) {
+			return f.id
+		}
+	}
+	return ""
+}
+
+func (j *Job) verifyProgress(p Progress) { j.setDetail(func(d *Detail) { d.Verifying = &p }) }
+
+func (j *Job) tally(change func(*verifyCounts)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	change(&j.verify.counts)
+}
+
+// remembersWhy keeps for the status page why the retention keeps a snapshot.
+func (j *Job) remembersWhy(p Pruned) {
+	j.verify.kept = make(map[string][]string, detailSnapshots)
+	for _, k := range p.Keeps[:min(len(p.Keeps), detailSnapshots)] {
+		j.verify.kept[k.ID] = k.Why
+	}
+}
+
+// line is a snapshot for the status page.
+func (j *Job) line(e Entry) SnapshotLine {
+	m := e.Manifest
+	l := SnapshotLine{ID: e.ID, Time: e.Time, Plain: m.RDB.Size, Stored: m.Object.Size, Keys: m.RDB.Keys, Kept: j.verify.kept[e.ID]}
+	if e.Err != nil {
+		l.Error = e.Err.Error()
+		return l
+	}
+	l.Source, l.Pod, l.Encrypted = m.Source, m.Server.Pod, m.Object.Encryption != EncryptionNone
+	if v := e.Verified; v != nil {
+		l.VerifiedAt, l.Verified = v.VerifiedAt, string(v.Level)
+		if !v.OK() {
+			l.Verified, l.Error = "", v.Damage
+		}
+	}
+	return l
+}

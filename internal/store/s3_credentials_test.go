@@ -98,6 +98,31 @@ func TestCredentialsRotate(t *testing.T) {
 	put(t, s, "key", noise(1, 12<<20))
 }
 
+// The file is replaced while a request is on its way that the server refuses then.
+func TestCredentialsFileRotatesMidway(t *testing.T) {
+	srv := startS3(t)
+	proxy := testenv.StartHTTPProxy(t, srv.Addr())
+	file := filepath.Join(t.TempDir(), "credentials")
+	write := func(access, secret string) {
+		text := "[default]\naws_access_key_id = " + access + "\naws_secret_access_key = " + secret + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	srv.CreateAdmin(t, "old", "old-secret")
+	write("old", "old-secret")
+	s := open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "p"), Options{Getenv: env("AWS_SHARED_CREDENTIALS_FILE", file)})
+	put(t, s, "key", noise(1, 100))
+	proxy.Set(testenv.Rule{Method: http.MethodPut, Path: "key", Times: 1, Do: func() {
+		srv.DeleteUser(t, "old")
+		write(srv.AccessKey, srv.SecretKey)
+	}})
+	put(t, s, "key", noise(2, 100))
+	if proxy.Struck() != 1 {
+		t.Error("the credentials were not replaced")
+	}
+}
+
 // The service is not at hand: this one speaks the part of STS that is needed.
 func TestCredentialsWebIdentity(t *testing.T) {
 	srv := startS3(t)

@@ -273,14 +273,36 @@ func (x *exchange) one() (goOn bool, err error) {
 	if len(req.Header["User-Agent"]) == 0 {
 		req.Header["User-Agent"] = []string{""}
 	}
-	if err := req.Write(x.server); err != nil {
-		return false, errors.Join(err, errCut)
-	}
+	// A server may answer before it has read all, and then read no more.
+	written := make(chan error, 1)
+	go func() {
+		err := req.Write(x.server)
+		if errors.Is(err, errCut) {
+			reset(x.server)
+		}
+		written <- err
+	}()
 	resp, err := x.response(req)
 	if err != nil {
-		return false, errors.Join(err, errCut)
+		reset(x.server)
+		return false, errors.Join(err, <-written, errCut)
 	}
 	defer resp.Body.Close()
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case err := <-written:
+		resp.Close = resp.Close || err != nil
+	case <-timer.C:
+		resp.Close = true
+		defer func() {
+			_ = x.server.Close()
+			<-written
+			// A reset would take the answer away from a client that still sends.
+			_ = x.client.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = io.Copy(io.Discard, x.fromClient)
+		}()
+	}
 	if r.At == InUpload && r.Kind == Answer {
 		return false, x.answer(req, r)
 	}

@@ -2,8 +2,10 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -146,11 +148,33 @@ func TestHTTPProxyHangs(t *testing.T) {
 	}
 }
 
+// A server that answers before it has read all, and closes.
+func TestHTTPProxyEarlyAnswer(t *testing.T) {
+	addr := Listen(t, func(_ context.Context, c net.Conn) {
+		if _, err := c.Read(make([]byte, 100)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		}
+	})
+	p := StartHTTPProxy(t, addr)
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Post(p.URL(), "", bytes.NewReader(make([]byte, 8<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "no" || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("%s %q, %v", resp.Status, got, err)
+	}
+}
+
 // Chunked bodies have no length to take a half of.
 func TestHTTPProxyChunked(t *testing.T) {
 	p, _, _ := echo(t)
 	p.Set(Rule{At: InUpload, Kind: Alter})
-	resp, err := http.Post(p.URL(), "", struct{ io.Reader }{bytes.NewReader(make([]byte, 100_000))})
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Post(p.URL(), "", struct{ io.Reader }{bytes.NewReader(make([]byte, 100_000))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,5 +183,4 @@ func TestHTTPProxyChunked(t *testing.T) {
 	if err != nil || len(got) != 100_000 || bytes.Count(got, []byte{1}) != 1 || got[50_000] != 1 {
 		t.Errorf("%d bytes, %d of them altered, %v", len(got), bytes.Count(got, []byte{1}), err)
 	}
-	http.DefaultClient.CloseIdleConnections()
 }

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
 func credentialRows() []row {
@@ -24,19 +22,21 @@ func credentialRows() []row {
 	return rows
 }
 
-// expire has the store refuse the credentials from one request on. With others in
-// the file the snapshot goes on; without, it fails and says so, and the next one
-// with others succeeds.
+// expire has the server forget the credentials at a request. With others in the
+// file the snapshot goes on; without, it fails and says so, and the next one with
+// others succeeds.
 func expire(t *trial, p place, rotated bool) {
 	w := newWorld(t, options{})
 	file := filepath.Join(t.TempDir(), "credentials")
-	write := func(token string) {
-		text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n%s", t.s3.AccessKey, t.s3.SecretKey, token)
+	write := func(access, secret string) {
+		text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", access, secret)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Error(err)
 		}
 	}
-	write("aws_session_token = old\n")
+	access, secret := fmt.Sprintf("user-%d", w.random.Uint64()), fmt.Sprintf("secret-%d", w.random.Uint64())
+	t.s3.CreateAdmin(t, access, secret)
+	write(access, secret)
 	var env []string
 	for _, kv := range w.env {
 		if !strings.HasPrefix(kv, "AWS_") {
@@ -45,9 +45,13 @@ func expire(t *trial, p place, rotated bool) {
 	}
 	w.env = append(env, "AWS_SHARED_CREDENTIALS_FILE="+file)
 
-	r := trouble{rule: testenv.Rule{Kind: testenv.Answer, Status: 403, Body: testenv.S3Error("ExpiredToken", "The provided token has expired.")}}.at(p)
-	if rotated {
-		r.Times, r.Do = 1, func() { write("") }
+	r := trouble{}.at(p)
+	r.Times = 1
+	r.Do = func() {
+		t.s3.DeleteUser(t, access)
+		if rotated {
+			write(t.s3.AccessKey, t.s3.SecretKey)
+		}
 	}
 	before := w.truth.saves()
 	w.store.Set(r)
@@ -63,7 +67,7 @@ func expire(t *trial, p place, rotated bool) {
 	}
 	w.judge(run, code, want)
 	w.outcomeOf(before, w.outcome, w.outcome)
-	write("")
+	write(t.s3.AccessKey, t.s3.SecretKey)
 	again := w.start("backup", "now")
 	if code := again.wait(w, time.Minute); code != 0 {
 		w.violated(otherFault, "the next backup, with new credentials: exit code %d\n%s", code, again.stderr.String())

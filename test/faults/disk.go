@@ -86,7 +86,7 @@ func serverDiskIsFull(t *trial) {
 }
 
 func storeDiskIsFull(t *trial) {
-	dir := tmpfs(t, "24m")
+	dir := tmpfs(t, "20m") // for one and a half
 	w := newWorld(t, options{dir: dir})
 	w.backupAgain()
 	before := w.truth.saves()

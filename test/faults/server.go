@@ -118,10 +118,10 @@ func meddle(t *trial, m meddling) {
 	if n := len(w.listed); code == 0 && n != 1 || code != 0 && n != 0 {
 		w.violated(falseSnapshot, "exit code %d, and %d snapshots are listed", code, n)
 	}
+	w.backupAgain() // after a save that failed, it makes the server writable again
 	if !m.loses {
 		w.intact()
 	}
-	w.backupAgain()
 }
 
 // wait waits.

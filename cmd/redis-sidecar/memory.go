@@ -10,7 +10,7 @@ import (
 
 // frugal trades a little time for memory, of which every pod has this program's
 // share: the live heap is below 2 MiB, and what a scrape leaves behind is
-// collected at once, not first at 4 MiB. The parts of an upload are 16 MiB that
+// collected at once, not first at 4 MiB. The parts of an upload are 24 MiB that
 // live as long as it does; the soft limit keeps the heap from growing to twice
 // that. GOGC and GOMEMLIMIT in the environment win.
 func frugal(getenv func(string) string) {

@@ -233,6 +233,16 @@ func TestS3Requests(t *testing.T) {
 	}
 }
 
+// Two parts are on their way at once, not more.
+func TestS3PutAtOnce(t *testing.T) {
+	s, requests := counted(t, startS3(t))
+	put(t, s, "key", noise(1, 80<<20))
+	// For the front a request ends a moment later than for the client.
+	if got := requests.AtOnce(); got < sending || got > sending+1 {
+		t.Errorf("%d requests at once", got)
+	}
+}
+
 // bothS3 starts one server of each kind, with a bucket.
 func bothS3(t *testing.T) map[string]*testenv.S3 {
 	t.Helper()

@@ -160,7 +160,7 @@ func TestS3Unreachable(t *testing.T) {
 }
 
 func TestS3UploadSurvives(t *testing.T) {
-	srv := startS3(t)
+	servers := bothS3(t)
 	const size = 17 << 20
 	want, _ := sum(t, noise(1, size))
 	for name, fault := range map[string]testenv.Fault{
@@ -169,30 +169,36 @@ func TestS3UploadSurvives(t *testing.T) {
 		"a refused first request":     {Kind: testenv.Answer, Status: 503, Body: testenv.S3Error("SlowDown", "Please reduce your request rate."), Once: true},
 		"an internal error":           {Kind: testenv.Answer, AfterUpload: 8 << 20, Status: 500, Body: testenv.S3Error("InternalError", "oops"), Once: true},
 		"a gateway's HTML in between": {Kind: testenv.Answer, AfterUpload: 8 << 20, Status: 502, Body: "<html>Bad Gateway", Once: true},
+		"a refusal at the end":        {Kind: testenv.Answer, AfterUpload: size, Status: 503, Body: testenv.S3Error("SlowDown", "Please reduce your request rate."), Once: true},
 		"a silent connection":         {Kind: testenv.Hang, AfterUpload: 8 << 20},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
-			proxy.Set(fault)
-			if fault.Kind == testenv.Hang {
-				mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
-				defer mend.Stop()
-			}
-			if n, err := s.Put(t.Context(), "key", noise(1, size)); err != nil || n != size {
-				t.Fatalf("got %d, %v", n, err)
-			}
-			r, _, err := s.Get(t.Context(), "key")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			if got, n := sum(t, r); got != want {
-				t.Errorf("got other %d bytes", n)
-			}
-			if got := uploads(t, s); len(got) > 0 {
-				t.Errorf("left behind: %q", got)
-			}
-		})
+		for kind, srv := range servers {
+			t.Run(name+", "+kind, func(t *testing.T) { uploadSurvives(t, srv, fault, size, want) })
+		}
+	}
+}
+
+func uploadSurvives(t *testing.T, srv *testenv.S3, fault testenv.Fault, size int, want string) {
+	t.Helper()
+	s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
+	proxy.Set(fault)
+	if fault.Kind == testenv.Hang {
+		mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
+		defer mend.Stop()
+	}
+	if n, err := s.Put(t.Context(), "key", noise(1, size)); err != nil || n != int64(size) {
+		t.Fatalf("got %d, %v", n, err)
+	}
+	r, _, err := s.Get(t.Context(), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, n := sum(t, r); got != want {
+		t.Errorf("got other %d bytes", n)
+	}
+	if got := uploads(t, s); len(got) > 0 {
+		t.Errorf("left behind: %q", got)
 	}
 }
 

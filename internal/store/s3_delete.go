@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -25,11 +26,12 @@ func (s *S3) Delete(ctx context.Context, key string) error {
 	if err == nil {
 		err = heldBack(info)
 	}
+	r, answered := response(err)
 	switch {
-	case err != nil:
-	case info.VersionID == "": // no versions
+	case err != nil && (!answered || r.StatusCode != http.StatusBadRequest && !denied(err)):
+	case err == nil && info.VersionID == "": // no versions
 		err = s.remove(ctx, key)
-	default:
+	default: // also an object of another sse-c-key-file, which tells nothing
 		err = s.removeVersions(ctx, key)
 		if denied(err) && s.url.LockMode == "" {
 			err = s.remove(ctx, key)

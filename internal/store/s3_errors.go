@@ -216,6 +216,12 @@ func (s *S3) judge(op string, r minio.ErrorResponse) (status.Reason, string) {
 	switch {
 	case op == "put" && s.url.LockMode != "" && (r.Code == "InvalidRequest" || r.Code == "InvalidBucketObjectLockConfiguration"):
 		return status.ReasonStore, "the bucket needs object lock, which is chosen when it is made; or leave object-lock out of the store's URL"
+	case r.Code == "InvalidRequest" && (op == "get" || op == "stat") && s.url.SSE == SSEC:
+		return status.ReasonStore, "an object that was not written with sse=c is read without it"
+	case r.Code == "InvalidRequest" && (op == "get" || op == "stat"):
+		return status.ReasonStore, "an object that was written with sse=c is read with it, and with the key of then in sse-c-key-file"
+	case denied(r) && (op == "get" || op == "stat") && s.url.SSE == SSEC:
+		return status.ReasonStoreDenied, "sse-c-key-file must hold the key that the object was written with; and " + s.rightsHint(op)
 	case denied(r):
 		return status.ReasonStoreDenied, s.rightsHint(op)
 	case altered(r):

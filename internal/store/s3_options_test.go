@@ -239,6 +239,46 @@ func TestS3EncryptedCompletionAnswerLost(t *testing.T) {
 	}
 }
 
+// An object of another key cannot be read, but deleted.
+func TestS3EncryptionOtherKey(t *testing.T) {
+	srv := testenv.StartMinIO(t, testenv.MinIO{TLS: true})
+	srv.CreateBucket(t, "bucket")
+	srv.CreateVersionedBucket(t, "versioned")
+	for _, bucket := range []string{"bucket", "versioned"} {
+		stores := map[string]Store{"plain": open(t, srv.URL(bucket, "p"), Options{Getenv: srv.Getenv})}
+		for _, key := range []string{"a", "b"} {
+			stores[key] = open(t, srv.URL(bucket, "p")+"&sse=c&sse-c-key-file="+ssecFile(t, strings.Repeat(key, ssecKeySize)), Options{Getenv: srv.Getenv})
+		}
+		for writer, hints := range map[string]map[string]string{
+			"a": {
+				"b":     "sse-c-key-file must hold the key that the object was written with; and the credentials need s3:GetObject on",
+				"plain": "an object that was written with sse=c is read with it, and with the key of then in sse-c-key-file",
+			},
+			"plain": {"a": "an object that was not written with sse=c is read without it"},
+		} {
+			for reader, hint := range hints {
+				put(t, stores[writer], "key", strings.NewReader("x"))
+				s := stores[reader]
+				if _, err := s.Stat(t.Context(), "key"); !strings.HasPrefix(status.HintOf(err), hint) {
+					t.Errorf("%s by %s: got %v (hint %s)", writer, reader, err, status.HintOf(err))
+				}
+				if r, _, err := s.Get(t.Context(), "key"); !strings.HasPrefix(status.HintOf(err), hint) {
+					if err == nil {
+						r.Close()
+					}
+					t.Errorf("%s by %s: got %v (hint %s)", writer, reader, err, status.HintOf(err))
+				}
+				if err := s.Delete(t.Context(), "key"); err != nil {
+					t.Errorf("%s by %s: %v", writer, reader, err)
+				}
+				if got := versions(t, s.(*S3)); len(got) > 0 {
+					t.Errorf("%s by %s: left: %q", writer, reader, got)
+				}
+			}
+		}
+	}
+}
+
 // A server that ignores what was ordered is found out, and what it stored is gone.
 func TestS3OrderIgnored(t *testing.T) {
 	srv := testenv.StartS3(t)

@@ -506,7 +506,7 @@ func TestTrapForkRefused(t *testing.T) {
 	limit(0)
 	s, _ := dirStore(t)
 	_, err := newTestSnapshotter(t, r, s).Snapshot(testContext(t), nil)
-	wantError(t, err, status.ReasonSave, "the server refused to save: ")
+	wantError(t, err, status.ReasonMisconf, "the server refused to save: ")
 	if !errors.Is(err, errWritesRefused) || !strings.Contains(status.HintOf(err), "memory for a fork") {
 		t.Errorf("%v (hint: %s)", err, status.HintOf(err))
 	}

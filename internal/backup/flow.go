@@ -114,7 +114,7 @@ func (f *flow) pump(to []chan *chunk) {
 				err = io.ErrNoProgress
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
+		if err == io.EOF {
 			return
 		}
 		if err != nil {

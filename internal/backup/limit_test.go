@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func TestLimiter(t *testing.T) {
 		quit := make(chan struct{})
 		time.AfterFunc(3*time.Second, func() { close(quit) })
 		began = time.Now()
-		if err := l.wait(1e9, quit, func() {}); err != errInterrupted || time.Since(began) != 3*time.Second {
+		if err := l.wait(1e9, quit, func() {}); !errors.Is(err, errInterrupted) || time.Since(began) != 3*time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		unlimited := &limiter{}

@@ -39,7 +39,7 @@ func (t *tap) Read(p []byte) (int, error) {
 			t.seen()
 		}
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
+	if err != nil && err != io.EOF {
 		t.mu.Lock()
 		t.err = err
 		t.mu.Unlock()

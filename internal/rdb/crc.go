@@ -23,6 +23,7 @@ type crcTables struct {
 // jones is the polynomial of the checksum in RDB files.
 const jones = 0x95ac9329ac4bc9b5
 
+//nolint:gochecknoglobals // a table that only its first use writes
 var tables = sync.OnceValue(func() *crcTables {
 	t := &crcTables{bytes: lookup8{*crc64.MakeTable(jones)}}
 	for i := 1; i < 8; i++ {

@@ -84,7 +84,7 @@ func hex(rnd *rand.Rand, n int) string {
 }
 
 func word(rnd *rand.Rand) string {
-	const text = "amber birch cedar delta ember fjord grove harbor indigo jasper kernel lagoon meadow nectar opal prairie quartz river summit timber umber valley willow xenon yonder zephyr anchor beacon copper drift eagle falcon"
+	const text = "amber birch cedar delta ember fjord grove haven indigo jasper kernel lagoon meadow nectar opal prairie quartz river summit timber umber valley willow xenon yonder zephyr anchor beacon copper drift eagle falcon"
 	list := strings.Fields(text)
 	return list[rnd.IntN(len(list))]
 }

@@ -124,12 +124,6 @@ func (s *s3) stop() {
 	_ = os.RemoveAll(s.root)
 }
 
-// clear removes all objects, so that every repetition has the same room.
-func (s *s3) clear(ctx context.Context) error {
-	_, err := s.run(ctx, "aws", "--endpoint-url", s.endpoint, "s3", "rm", "--quiet", "--recursive", "s3://"+bucket)
-	return err
-}
-
 func (s *s3) environ() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir,

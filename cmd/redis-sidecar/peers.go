@@ -125,7 +125,7 @@ func (l *loaded) peerCredentials(addr string) func() (string, string, error) {
 	case l.Redis.Addr != "":
 		main = l.redisOptions("").Credentials
 	case l.Redis.Password != "":
-		main = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil }
+		main = func() (string, string, error) { return user, l.Redis.Password.Reveal(), nil } //nolint:unparam // the type of Options.Credentials
 	case file != "":
 		main = fromFile(file, addr, user)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/config"
 	"github.com/redis-sidecar/redis-sidecar/internal/human"
+	"github.com/redis-sidecar/redis-sidecar/internal/scratch"
 	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -152,8 +153,9 @@ func (l *loaded) restoreOptions(ctx context.Context) (backup.RestoreOptions, err
 		return o, err
 	}
 	if r.RedisServer != "" {
-		if o.RedisVersion, err = backup.ServerVersion(ctx, r.RedisServer); err != nil {
-			return o, fmt.Errorf("restore.redis-server: %w", err)
+		if o.RedisVersion, err = scratch.Version(ctx, r.RedisServer); err != nil {
+			return o, status.WithHint(status.ReasonOf(err), "set restore.redis-version to what it would say, or run restore where the binary and its libraries are",
+				fmt.Errorf("restore.redis-server: %w", err))
 		}
 	}
 	return o, nil

@@ -522,7 +522,9 @@ func (r *restorer) facts(res RestoreResult) []any {
 	return facts
 }
 
-func roundSeconds(d time.Duration) float64 { return float64(d.Round(time.Millisecond).Milliseconds()) / 1000 }
+func roundSeconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond).Milliseconds()) / 1000
+}
 
 // beforeMultiPart reports whether a server keeps its append-only data in one
 // file, as all did before 7.0.

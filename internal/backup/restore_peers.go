@@ -47,7 +47,7 @@ type PeerAddress struct {
 	Sentinel bool // it is a Sentinel
 }
 
-// PeerConn is a connection to one peer, as package redis makes them: dialed at the
+// PeerConn is a connection to one peer, as package redis makes them: dialled at the
 // first call, errors with a status reason.
 type PeerConn interface {
 	Do(ctx context.Context, args ...string) (any, error)
@@ -202,7 +202,7 @@ func (s *survey) ask(ctx context.Context, o PeerOptions, asked map[string]bool, 
 				done := false
 				if answer.peer, done = knock(ctx, p); !done {
 					c := o.Dial(a, ip.String())
-					defer c.Close()
+					defer func() { _ = c.Close() }() // it answered, or did not
 					answer = how(ctx, c, o, a, p)
 				}
 				mu.Lock()
@@ -439,9 +439,9 @@ func (r *restorer) heedPeers(ctx context.Context, wait time.Duration) (skipped s
 		}
 		r.peers = s.peers
 		v := judgePeers(s, o, r.opts.OnlyPod != "", func(p Peer) (bool, error) { return r.sameData(ctx, p) })
-		clear := v.skip != "" || v.final || v.err == nil && !v.wait
-		if clear || !time.Now().Add(peerPause).Before(deadline) {
-			r.logPeers(s, v)
+		settled := v.skip != "" || v.final || v.err == nil && !v.wait
+		if settled || !time.Now().Add(peerPause).Before(deadline) {
+			r.logPeers(ctx, s, v)
 			switch {
 			case v.warn:
 				r.log.Warn("not restored", "why", v.skip)
@@ -461,7 +461,7 @@ func (r *restorer) heedPeers(ctx context.Context, wait time.Duration) (skipped s
 }
 
 // logPeers says what everybody answered.
-func (r *restorer) logPeers(s survey, v verdict) {
+func (r *restorer) logPeers(ctx context.Context, s survey, v verdict) {
 	for _, n := range s.notes {
 		r.log.Warn("peers", "note", n)
 	}
@@ -485,7 +485,7 @@ func (r *restorer) logPeers(s survey, v verdict) {
 			level = slog.LevelWarn
 			attrs = append(attrs, "note", "its data is given up for the snapshot, as restore.if-peers says, if it becomes a replica of this server")
 		}
-		r.log.Log(context.Background(), level, "asked a peer", attrs...)
+		r.log.Log(ctx, level, "asked a peer", attrs...)
 	}
 }
 

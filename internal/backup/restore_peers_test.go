@@ -515,32 +515,6 @@ func TestSelectByPod(t *testing.T) {
 	}
 }
 
-func TestServerVersion(t *testing.T) {
-	script := func(text string) string {
-		path := filepath.Join(t.TempDir(), "redis-server")
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	for _, test := range []struct{ path, want, fail string }{
-		{path: testenv.Program(t, "redis-server", ""), want: "7.0.15"},
-		{path: script("#!/bin/sh\necho 'Valkey server v=9.1.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1'"), want: "valkey 9.1.2"},
-		{path: script("#!/bin/sh\necho 'Redis server v=255.255.255 sha=x'"), want: "255.255.255"},
-		{path: script("#!/bin/sh\necho hello"), fail: `says "hello", which is no version of Redis or Valkey`},
-		{path: script("#!/bin/sh\nexit 3"), fail: "exit status 3"},
-		{path: script("#!/lib/ld-of-another-image.so\n"), fail: "its loader or a library of it is not in this container"},
-		{path: "/nosuch/redis-server", fail: "no such file or directory"},
-	} {
-		got, err := ServerVersion(t.Context(), test.path)
-		if test.fail != "" {
-			checkError(t, err, status.ReasonFile, test.fail, "set restore.redis-version")
-		} else if err != nil || got != test.want {
-			t.Errorf("%s: %q, %v; want %q", test.path, got, err, test.want)
-		}
-	}
-}
-
 func TestExport(t *testing.T) {
 	r := newRestorable(t)
 	export := func(to string, force bool) (RestoreResult, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
+	"github.com/redis-sidecar/redis-sidecar/internal/scratch"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
@@ -390,7 +391,7 @@ func TestTrapDamagedDump(t *testing.T) {
 // hand, or its version, it is refused before.
 func TestTrapNewerFormat(t *testing.T) {
 	r := newRestorable(t)
-	binaryVersion, err := ServerVersion(t.Context(), testenv.Program(t, "redis-server", ""))
+	binaryVersion, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,6 +145,18 @@ func environment() []string {
 
 var versionLine = regexp.MustCompile(`(?i)\b(redis|valkey) server v=([0-9][^ ]*)`)
 
+// Version asks a server's program which version it is: "7.0.15", or "valkey 9.1.2".
+func Version(ctx context.Context, program string) (string, error) {
+	kind, version, err := versionOf(ctx, program)
+	switch {
+	case err != nil:
+		return "", err
+	case kind != "redis":
+		return kind + " " + version, nil
+	}
+	return version, nil
+}
+
 // versionOf asks a program what it is: "redis", "7.0.15".
 func versionOf(ctx context.Context, program string) (kind, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -152,6 +165,11 @@ func versionOf(ctx context.Context, program string) (kind, version string, err e
 	cmd.Env = environment()
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, statErr := os.Stat(program); statErr == nil { // execve says the same of both
+			err = errors.New("its loader or a library of it is not in this container")
+		}
+	}
 	if err != nil {
 		return "", "", status.WithHint(status.ReasonFile, "is it a redis-server, for this kind of machine, with its libraries?", fmt.Errorf("%s --version: %w", program, err))
 	}

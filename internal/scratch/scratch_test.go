@@ -204,3 +204,30 @@ func serversIn(tb testing.TB, dir string) (pids []int) {
 	}
 	return pids
 }
+
+func TestVersion(t *testing.T) {
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "redis-server")
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, test := range []struct{ path, want, fail string }{
+		{path: testenv.Program(t, "redis-server", ""), want: "7.0.15"},
+		{path: script("#!/bin/sh\necho 'Valkey server v=9.1.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=1'"), want: "valkey 9.1.2"},
+		{path: script("#!/bin/sh\necho hello"), fail: `"hello" is not what a redis-server says`},
+		{path: script("#!/bin/sh\nexit 3"), fail: "exit status 3"},
+		{path: script("#!/lib/ld-of-another-image.so\n"), fail: "its loader or a library of it is not in this container"},
+		{path: "/nosuch/redis-server", fail: "no such file or directory"},
+	} {
+		got, err := Version(testContext(t), test.path)
+		if test.fail != "" {
+			if err == nil || !strings.Contains(err.Error(), test.fail) || status.ReasonOf(err) != status.ReasonFile {
+				t.Errorf("%s: %q, %v; want …%s", test.path, got, err, test.fail)
+			}
+		} else if err != nil || got != test.want {
+			t.Errorf("%s: %q, %v; want %q", test.path, got, err, test.want)
+		}
+	}
+}

@@ -43,8 +43,11 @@ func matrixKinds() []matrixKind {
 
 // The states of the directory: the steps after which an earlier restore was killed.
 func matrixStates() []string {
-	return []string{"empty", "has data", "killed: downloading", "killed: placing", "killed: placeholder", "killed: aof", "killed: dump"}
+	return []string{"empty", "has data", "killed: downloading", "killed: placing", onlyCluster, "killed: placeholder", "killed: aof", "killed: dump"}
 }
+
+// onlyCluster is a step that no other restore has.
+const onlyCluster = "killed: nodes placeholder"
 
 // The child of the matrix: this test binary, which restores and is killed.
 const matrixChildEnv = "RESTORE_MATRIX_CHILD"
@@ -52,6 +55,22 @@ const matrixChildEnv = "RESTORE_MATRIX_CHILD"
 type matrixChild struct {
 	Store, Instance, Dir, Step string
 	Names                      DataNames
+	Peers                      []ClusterPeer // of a cluster, whose first node is restored
+	IPs                        []string      // of the peers
+}
+
+// options are those of the restore in the child.
+func (c matrixChild) options() RestoreOptions {
+	o := RestoreOptions{Dir: c.Dir}
+	if len(c.Peers) > 0 {
+		var pods []*newcomer
+		for i, p := range c.Peers {
+			pods = append(pods, &newcomer{dir: c.Dir, ip: c.IPs[i], peer: p})
+		}
+		o = restoreOf(pods, 0, nil)
+	}
+	o.Names = c.Names
+	return o
 }
 
 func TestRestoreMatrixChild(t *testing.T) {
@@ -71,12 +90,14 @@ func TestRestoreMatrixChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Restore(t.Context(), RestoreOptions{Dir: c.Dir, Names: c.Names, step: func(step string) {
+	o := c.options()
+	o.step = func(step string) {
 		if step == c.Step {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal may take a moment
 		}
-	}}, cat, slog.New(slog.DiscardHandler), nil)
+	}
+	_, err = Restore(t.Context(), o, cat, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,31 +135,14 @@ func snapshotOf(t *testing.T, server *testenv.Redis) matrixSource {
 	return out
 }
 
-// ownSlots writes keys of the first shard's slots, and returns how many.
-func ownSlots(t *testing.T, node *testenv.Redis, prefix string, n int) {
-	t.Helper()
-	for i, left := 0, n; left > 0 && i < 100*n; i++ {
-		key := prefix + strconv.Itoa(i)
-		if slot := node.Do(t, "CLUSTER", "KEYSLOT", key).(int64); slot < 5461 {
-			node.Do(t, "SET", key, "value of "+key)
-			left--
-		}
-	}
-}
-
 // TestRestoreMatrix restores onto real servers in every combination of how they
 // keep their data, what stands in the directory, and what the server will be.
 // Run it with -v for the table.
 func TestRestoreMatrix(t *testing.T) {
-	cluster := testenv.StartCluster(t, 3, "--appendonly", "yes")
-	ownSlots(t, cluster[0], "shard:", 200)
-	shard := snapshotOf(t, cluster[0])
-	if len(shard.m.Slots) == 0 {
-		t.Fatal("the snapshot of the shard has no slots")
-	}
-	for _, node := range cluster {
-		node.Kill(t)
-	}
+	st, root := dirStore(t)
+	lost := newClusterFixture(t, st, 3)
+	shard := matrixSource{url: "file://" + root, cat: lost.base, m: lost.set[0], digest: lost.nodes[0].Digest(t)}
+	lost.lose(t)
 	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	master.Fill(t, "newer", 700, 20)
 
@@ -155,24 +159,38 @@ func TestRestoreMatrix(t *testing.T) {
 
 		for _, state := range matrixStates() {
 			for _, role := range []string{"primary", "replica", "cluster shard"} {
+				if state == onlyCluster && role != "cluster shard" {
+					continue
+				}
 				t.Run(kind.name+"/"+state+"/"+role, func(t *testing.T) {
 					c := cell{kind: kind.name, state: state, role: role}
 					source, args := standalone, slices.Clone(kind.target)
-					opts := RestoreOptions{Dir: t.TempDir(), Names: kind.names, RedisVersion: "7.0.15", Peers: peersOf(t, closedPort(t))}
-					opts.Peers.Wait = 0
+					child := matrixChild{Dir: t.TempDir(), Names: kind.names}
+					opts := child.options()
+					opts.RedisVersion = "7.0.15"
 					switch role {
 					case "replica":
 						opts.Peers = peersOf(t, master.Addr)
 						args = append(args, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port))
 					case "cluster shard":
 						source = shard
-						args = append(args, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", strconv.Itoa(testenv.FreePort(t)))
+						pods := newcomers(t, 3, kind.target...)
+						args = pods[0].args
+						for _, p := range pods {
+							child.Peers, child.IPs = append(child.Peers, p.peer), append(child.IPs, p.ip)
+						}
+						opts = child.options()
+					default:
+						opts.Peers = peersOf(t, closedPort(t))
+						opts.Peers.Wait = 0
 					}
+					child.Store, child.Instance = source.url, source.cat.Instance()
 
 					want := source.digest
 					switch step, killed := strings.CutPrefix(state, "killed: "); {
 					case killed:
-						killedRestore(t, matrixChild{Store: source.url, Instance: source.cat.Instance(), Dir: opts.Dir, Names: kind.names, Step: step})
+						child.Step = step
+						killedRestore(t, child)
 					case state == "has data":
 						want = populate(t, opts.Dir, role, args)
 					}
@@ -229,6 +247,11 @@ func TestRestoreMatrix(t *testing.T) {
 						c.keys = "those it had"
 					default:
 						c.keys = "those of the snapshot"
+					}
+					if role == "cluster shard" && state != "has data" {
+						if nodes := started.Do(t, "CLUSTER", "NODES").(string); !strings.Contains(nodes, " 0-5460\n") {
+							t.Errorf("the node has not the slots of its shard:\n%s", nodes)
+						}
 					}
 					c.keys += fmt.Sprintf(" (%d)", started.DBSize(t))
 					started.Kill(t)

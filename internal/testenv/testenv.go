@@ -5,11 +5,13 @@
 package testenv
 
 import (
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -60,12 +62,22 @@ func isFile(path string) bool {
 }
 
 // FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+// It is below those that the kernel gives to outgoing connections (from 32768 on),
+// of which one could take it before the caller does; and so is its cluster bus port.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	const low, high, tries = 11000, 22768, 100 // with 10000 more, the port of the cluster bus
+	var last error
+	for range tries {
+		port := low + rand.IntN(high-low)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			last = err
+			continue
+		}
+		_ = l.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	tb.Fatal(last)
+	return 0
 }

@@ -275,13 +275,7 @@ func (x *exchange) one() (goOn bool, err error) {
 	}
 	// A server may answer before it has read all, and then read no more.
 	written := make(chan error, 1)
-	go func() {
-		err := req.Write(x.server)
-		if errors.Is(err, errCut) {
-			reset(x.server)
-		}
-		written <- err
-	}()
+	go func() { written <- req.Write(x.server) }()
 	resp, err := x.response(req)
 	if err != nil {
 		reset(x.server)
@@ -361,6 +355,8 @@ func (x *exchange) strike(r Rule) error {
 	}
 	switch r.Kind {
 	case Cut:
+		reset(x.client)
+		reset(x.server)
 		return errCut
 	case Hang:
 		<-changed

@@ -11,6 +11,7 @@
 // usage:
 //
 //	go run ./test/faults [-binary bin/redis-sidecar] [-only REGEXP] [-runs N] [-seed N] [-out FILE]
+//	go run ./test/faults -chaos 250
 //
 // It prints Markdown, and exits with 1 when any of these did not hold. The quick
 // rows of it are part of make test.
@@ -39,9 +40,11 @@ type settings struct {
 	only   string
 	runs   int // of each row; 0: as the row says
 	quick  bool
+	budget time.Duration // of quick: no run begins later
 	seed   uint64
 	beside int // rows that wait, at the same time
 	log    io.Writer
+	chaos  int // rounds; 0: the table
 }
 
 func main() {
@@ -53,8 +56,10 @@ func main() {
 	flag.StringVar(&s.only, "only", "", "the rows whose group or step matches `REGEXP`")
 	flag.IntVar(&s.runs, "runs", 0, "`runs` of each row; 0: as many as it wants")
 	flag.BoolVar(&s.quick, "quick", false, "what make test runs")
+	flag.DurationVar(&s.budget, "budget", time.Minute, "with -quick, how long new runs are begun")
 	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "of what is left to chance")
 	flag.IntVar(&s.beside, "beside", 12, "how many rows that only wait run at the same time")
+	flag.IntVar(&s.chaos, "chaos", 0, "only the chaos test, this many `rounds` with each source")
 	out := flag.String("out", "", "write the table to this `file`, too")
 	flag.Parse()
 
@@ -77,10 +82,6 @@ func otherwise() (done bool, code int) {
 
 // tables makes and prints the table.
 func tables(ctx context.Context, s settings, out string) error {
-	tb, err := produce(ctx, s)
-	if err != nil {
-		return err
-	}
 	to := io.Writer(os.Stdout)
 	if out != "" {
 		f, err := os.Create(out)
@@ -91,6 +92,17 @@ func tables(ctx context.Context, s settings, out string) error {
 		to = io.MultiWriter(os.Stdout, f)
 	}
 	fmt.Fprintf(to, "Seed %d.\n", s.seed)
+	if s.chaos > 0 {
+		var results []*chaosResult
+		for _, source := range []string{"bgsave", "stream"} {
+			results = append(results, chaos(ctx, s, source, s.chaos))
+		}
+		return errors.Join(chaosTable(to, results), context.Cause(ctx))
+	}
+	tb, err := produce(ctx, s)
+	if err != nil {
+		return err
+	}
 	tb.print(to)
 	for _, kind := range kinds() {
 		if n := tb.count(kind); n > 0 {
@@ -114,32 +126,24 @@ func produce(ctx context.Context, s settings) (*table, error) {
 	all := &trial{name: "all", binary: s.binary, s3: &sharedS3{}}
 	all.run(ctx, func(t *trial) {
 		t.s3.S3 = testenv.StartS3(t)
+		jobs := s.jobs(t, tb, only)
 		var waiting sync.WaitGroup
 		defer waiting.Wait()
 		places := make(chan struct{}, max(s.beside, 1))
-		for _, r := range rows() {
-			if !only.MatchString(r.group + ": " + r.step) {
+		began := time.Now()
+		for _, j := range jobs {
+			if s.quick && time.Since(began) > s.budget {
+				break
+			}
+			if !j.res.row.waits {
+				s.once(ctx, t, tb, j)
 				continue
 			}
-			expanded := []row{r}
-			if r.expand != nil {
-				expanded = r.expand(t)
-			}
-			for i, r := range expanded {
-				res := &result{row: r, outcomes: map[string]int{}}
-				tb.results = append(tb.results, res)
-				for run := range s.runsOf(r, i) {
-					if !r.waits {
-						s.once(ctx, t, tb, res, run)
-						continue
-					}
-					places <- struct{}{}
-					waiting.Go(func() {
-						defer func() { <-places }()
-						s.once(ctx, t, tb, res, run)
-					})
-				}
-			}
+			places <- struct{}{}
+			waiting.Go(func() {
+				defer func() { <-places }()
+				s.once(ctx, t, tb, j)
+			})
 		}
 	})
 	if len(all.broken) > 0 {
@@ -149,6 +153,38 @@ func produce(ctx context.Context, s settings) (*table, error) {
 		return nil, errors.New("no row was run")
 	}
 	return tb, context.Cause(ctx)
+}
+
+// job is one run of a row.
+type job struct {
+	res *result
+	run int
+}
+
+// jobs returns all runs, in the order of the table, and adds its lines; those for
+// make test are as many as the time allows, by chance.
+func (s settings) jobs(all *trial, tb *table, only *regexp.Regexp) []job {
+	var jobs []job
+	for _, r := range rows() {
+		if !only.MatchString(r.group + ": " + r.step) {
+			continue
+		}
+		expanded := []row{r}
+		if r.expand != nil {
+			expanded = r.expand(all)
+		}
+		for i, r := range expanded {
+			res := &result{row: r, outcomes: map[string]int{}}
+			tb.results = append(tb.results, res)
+			for run := range s.runsOf(r, i) {
+				jobs = append(jobs, job{res, run})
+			}
+		}
+	}
+	if s.quick {
+		rand.New(rand.NewPCG(s.seed, 0)).Shuffle(len(jobs), func(i, j int) { jobs[i], jobs[j] = jobs[j], jobs[i] })
+	}
+	return jobs
 }
 
 // runsOf returns how often the i-th row of those that were expanded is run.
@@ -166,12 +202,13 @@ func (s settings) runsOf(r row, i int) int {
 }
 
 // once runs a row once.
-func (s settings) once(ctx context.Context, all *trial, tb *table, res *result, i int) {
+func (s settings) once(ctx context.Context, all *trial, tb *table, j job) {
+	res := j.res
 	if ctx.Err() != nil {
 		return
 	}
 	began := time.Now()
-	seed := s.seed + uint64(i)
+	seed := s.seed + uint64(j.run)
 	t := &trial{name: res.row.step, binary: s.binary, s3: all.s3, random: rand.New(rand.NewPCG(seed, uint64(len(res.row.step))))}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()

@@ -134,21 +134,31 @@ func wait(ctx context.Context, d time.Duration) {
 
 // killChild kills the server's child, as the kernel does when memory is short.
 func killChild(w *world) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", w.redis.Pid, w.redis.Pid))
-	if err != nil {
-		w.Error(err)
-		return
+	pids := children(w.redis.Pid)
+	if len(pids) == 0 {
+		w.Error("no child of the server runs")
 	}
-	for _, text := range strings.Fields(string(b)) {
-		pid, err := strconv.Atoi(text)
-		if err == nil {
-			err = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if err != nil {
-			w.Error(err)
-		}
+	for _, pid := range pids {
+		kill(pid)
 	}
 }
+
+// children returns the children that a single-threaded program has forked.
+func children(pid int) []int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil // it has ended
+	}
+	var pids []int
+	for _, text := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(text); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func kill(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // an error means that it is gone
 
 // attachReplica gives the server a replica, whose sync runs then.
 func attachReplica(w *world) {

@@ -110,6 +110,7 @@ func (r *result) line() string {
 func figures(text string) string {
 	for _, x := range []struct{ expression, with string }{
 		{`\d{8}T\d{6}Z[-a-z0-9]*`, "ID"},
+		{`redis-\d/\S+`, "POD"},
 		{`127\.0\.0\.1:\d+`, "ADDRESS"},
 		{`s3://[-a-z0-9/]+`, "STORE"},
 		{`/tmp/[^ :]+`, "DIR"},

@@ -91,6 +91,9 @@ func (t *trial) run(parent context.Context, do func(*trial)) {
 func (t *trial) violated(kind violationKind, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := context.Cause(t.ctx); err != nil { // says nothing of the program
+		kind, format = otherFault, "ended early: "+format
+	}
 	t.broken = append(t.broken, violation{kind, fmt.Sprintf(format, args...)})
 }
 

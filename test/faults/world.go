@@ -78,7 +78,7 @@ func newWorld(t *trial, o options) *world {
 	w.truth = startTruth(t, w.redis.Addr)
 	common := []string{
 		"REDIS_SIDECAR_BACKUP_INSTANCE=" + instance, "POD_NAME=redis-0", "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=0",
-		"REDIS_ADDR=" + w.truth.addr, "REDIS_SIDECAR_BACKUP_ROLE=any",
+		"REDIS_ADDR=" + w.truth.addr, "REDIS_SIDECAR_BACKUP_ROLE=any", "REDIS_SIDECAR_BACKUP_SOURCE=bgsave",
 	}
 	var through, past string
 	if o.dir != "" {

@@ -16,7 +16,7 @@ import (
 
 // One body, and many ranges.
 func downloadSizes() map[string]int {
-	return map[string]int{"one body": 3 << 20, "ranges": 33 << 20}
+	return map[string]int{"one body": 3 << 20, "ranges": 21 << 20}
 }
 
 func TestS3DownloadSurvives(t *testing.T) {
@@ -236,7 +236,7 @@ func TestS3Requests(t *testing.T) {
 // Two parts are on their way at once, not more.
 func TestS3PutAtOnce(t *testing.T) {
 	s, requests := counted(t, startS3(t))
-	put(t, s, "key", noise(1, 80<<20))
+	put(t, s, "key", noise(1, 48<<20))
 	// For the front a request ends a moment later than for the client.
 	if got := requests.AtOnce(); got < sending || got > sending+1 {
 		t.Errorf("%d requests at once", got)

@@ -38,7 +38,7 @@ func head(t *testing.T, s *S3, key string) minio.ObjectInfo {
 
 // sizesOfPuts are those of one request, and of several parts.
 func sizesOfPuts() map[string]int {
-	return map[string]int{"empty": 0, "one": 100_000, "parts": 12 << 20}
+	return map[string]int{"empty": 0, "one": 100_000, "parts": 6 << 20}
 }
 
 func TestS3Checksums(t *testing.T) {
@@ -111,7 +111,7 @@ func TestS3UploadAltered(t *testing.T) {
 				at := testenv.StoreURL(endpoint, srv.Region, "bucket", string(mode)) + "&part-size=5MiB&checksum=" + string(mode)
 				s := open(t, at, Options{Getenv: srv.Getenv})
 				hasty := open(t, at, Options{Getenv: srv.Getenv, Patience: 300 * time.Millisecond})
-				for _, size := range []int{100_000, 12 << 20} {
+				for _, size := range []int{100_000, 6 << 20} {
 					want, _ := sum(t, noise(1, size))
 					alter.Store(1)
 					put(t, s, "key", noise(1, size))

@@ -175,9 +175,9 @@ func (f facts) growth() int64 {
 	if err != nil {
 		return 0
 	}
-	defer file.Close()
 	var head [512]byte // the fields that come first
 	n, err := io.ReadFull(file, head[:])
+	_ = file.Close() // only read from
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0
 	}

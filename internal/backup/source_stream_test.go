@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/redis"
@@ -80,6 +81,62 @@ func TestStream(t *testing.T) {
 				t.Errorf("dump.rdb: %v", err)
 			}
 		})
+	}
+}
+
+// A snapshot holds all that was confirmed before the request, and nothing that was
+// sent after it says it was created.
+func TestStreamMoment(t *testing.T) {
+	r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "1")
+	fillRandom(t, r, 1000, 1000)
+	s, _ := dirStore(t)
+	sn := newTestSnapshotter(t, r, s, fromSource(SourceStream))
+	for range 3 {
+		var mu sync.Mutex
+		var sent []time.Time // of each INCR
+		confirmed := 0
+		ctx, stop := context.WithCancel(testContext(t))
+		var writing sync.WaitGroup
+		c := r.Client(t)
+		r.Do(t, "DEL", "counter")
+		writing.Go(func() {
+			for ctx.Err() == nil {
+				mu.Lock()
+				sent = append(sent, time.Now())
+				mu.Unlock()
+				if _, err := c.Do(testContext(t), "INCR", "counter"); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				confirmed++
+				mu.Unlock()
+			}
+		})
+		testenv.Eventually(t, 10*time.Second, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if confirmed < 100 {
+				return fmt.Errorf("%d confirmed", confirmed)
+			}
+			return nil
+		})
+		mu.Lock()
+		least := confirmed
+		mu.Unlock()
+		m := mustSnapshot(t, sn)
+		stop()
+		writing.Wait()
+		most := 0
+		for most < len(sent) && !sent[most].After(m.CreatedAt) {
+			most++
+		}
+		v := serverOf(t, sn.Catalogue(), m).Do(t, "GET", "counter").(string)
+		got, err := strconv.Atoi(v)
+		if err != nil || got < least || got > most {
+			t.Errorf("counter %s, want %d to %d", v, least, most)
+		}
+		t.Logf("counter %d of %d to %d, %d when it was over", got, least, most, len(sent))
 	}
 }
 
@@ -371,73 +428,22 @@ func shownPort(tb testing.TB, r *testenv.Redis, meanwhile func()) string {
 // The fork is refused: said at once, and other than after a BGSAVE the server goes
 // on taking writes.
 func TestTrapStreamForkRefused(t *testing.T) {
-	r := startUnprivileged(t, "--repl-diskless-sync-delay", "0", "--save", "3600 1")
-	if _, err := r.Client.Do(testContext(t), "SET", "a", "1"); err != nil {
+	if !inChild(t, asNobody()) { // root may have as many processes as it likes
+		return
+	}
+	r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0", "--save", "3600 1")
+	r.Fill(t, "key", 100, 10)
+	if err := unix.Prlimit(r.Pid, unix.RLIMIT_NPROC, &unix.Rlimit{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	r.refuseForks(t)
 	s, _ := dirStore(t)
-	_, err := newSnapshotterFor(t, r.Client, s, fromSource(SourceStream)).Snapshot(testContext(t), nil)
+	_, err := newTestSnapshotter(t, r, s, fromSource(SourceStream)).Snapshot(testContext(t), nil)
 	wantError(t, err, status.ReasonSave, "PSYNC: ERR BGSAVE failed, replication can't continue")
 	wantKeys(t, s)
-	if _, err := r.Client.Do(testContext(t), "SET", "a", "2"); err != nil {
-		t.Error(err)
-	}
+	wantWrites(t, r, true)
 	// The same by BGSAVE: auto knows that the stream would not fare better.
-	_, err = newSnapshotterFor(t, r.Client, s, fromSource(SourceAuto)).Snapshot(testContext(t), nil)
+	_, err = newTestSnapshotter(t, r, s, fromSource(SourceAuto)).Snapshot(testContext(t), nil)
 	wantError(t, err, status.ReasonMisconf, "the server refused to save: BGSAVE: ERR")
-	if _, err := r.Client.Do(testContext(t), "SET", "a", "3"); status.ReasonOf(err) != status.ReasonMisconf {
-		t.Errorf("SET after it: %v", err)
-	}
+	wantWrites(t, r, false)
 	wantKeys(t, s)
-}
-
-// unprivileged is a server that limits of the system apply to.
-type unprivileged struct {
-	*redis.Client
-	pid int
-	dir string
-	as  *syscall.SysProcAttr // its user
-}
-
-// startUnprivileged starts a server as a user of its own.
-func startUnprivileged(tb testing.TB, args ...string) *unprivileged {
-	tb.Helper()
-	const user = 54321
-	dir, err := os.MkdirTemp("", "redis") // t.TempDir is closed to others
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o777); err != nil {
-		tb.Fatal(err)
-	}
-	port := strconv.Itoa(testenv.FreePort(tb))
-	cmd := exec.Command(testenv.Program(tb, "redis-server", "apt-get install redis-server"), append([]string{"--port", port, "--dir", dir}, args...)...)
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
-	}
-	if err := cmd.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	})
-	r := &unprivileged{Client: streamClient(tb, redis.Options{Addr: "127.0.0.1:" + port}), pid: cmd.Process.Pid, dir: dir, as: cmd.SysProcAttr}
-	testenv.Eventually(tb, 20*time.Second, func() error {
-		_, err := r.Do(testContext(tb), "PING")
-		return err
-	})
-	return r
-}
-
-// refuseForks lets the server start no process.
-func (r *unprivileged) refuseForks(tb testing.TB) {
-	tb.Helper()
-	cmd := exec.Command(testenv.Program(tb, "prlimit", "apt-get install util-linux"), "--pid", strconv.Itoa(r.pid), "--nproc=0")
-	cmd.SysProcAttr = r.as // only the same user may
-	if out, err := cmd.CombinedOutput(); err != nil {
-		tb.Fatalf("prlimit: %v\n%s", err, out)
-	}
 }

@@ -136,9 +136,10 @@ func TestMenderIsPatient(t *testing.T) {
 	if got := saves(); got != "1" {
 		t.Errorf("%s saves before it may ask", got)
 	}
-	for i, wait := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
+	for i, seconds := range []int{10, 20, 40, 80, 160, 320, 600, 600} {
+		wait := time.Duration(seconds) * time.Second
 		look(true, "the save failed again")
-		clock = clock.Add(wait*time.Second - time.Second)
+		clock = clock.Add(wait - time.Second)
 		look(true, "the last one failed")
 		if got := saves(); got != strconv.Itoa(i+2) {
 			t.Errorf("%s saves, want %d", got, i+2)

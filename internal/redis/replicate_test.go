@@ -209,7 +209,7 @@ func TestReplicateStream(t *testing.T) {
 		"half a mark inside": {ok, full + "$EOF:" + mark + "\r\n" + mark[:39] + mark[:20] + mark, mark[:39] + mark[:20], "", ""},
 		"more after it":      {ok, full + "$EOF:" + mark + "\r\nhello" + mark + "*1\r\n$4\r\nPING\r\n", "hello", "", ""},
 		"length":             {ok, full + "\n\n$5\r\nhello*1\r\n", "hello", "", ""},
-		"old server":         {[]string{"+OK\r\n", "-ERR Unrecognized REPLCONF option: rdb-only\r\n"}, full + "$5\r\nhello", "hello", "", ""},
+		"old server":         {[]string{"+OK\r\n", "-ERR Unrecognized REPLCONF option: rdb-only\r\n"}, full + "$5\r\nhello", "hello", "", ""}, //nolint:misspell // the server's own words
 		"cut before mark":    {ok, full + "$EOF:" + mark + "\r\nhello" + mark[:39], "", status.ReasonSave, "the server ended its stream after "},
 		"cut in length":      {ok, full + "$50\r\nhello", "hello", status.ReasonSave, "the server ended its stream after 5 bytes: unexpected EOF"},
 		"cut at once":        {ok, full + "$EOF:" + mark + "\r\n", "", status.ReasonSave, "the server ended its stream after 0 bytes: unexpected EOF"},

@@ -129,12 +129,7 @@ func backupNowCommand() *command {
 			if err != nil {
 				return err
 			}
-			h, err := l.acquire(ctx, c, wait)
-			if err != nil {
-				return err
-			}
-			defer h.Release()
-			return h.Err(backupNow(h.Context(), e, l, snap))
+			return l.underLease(ctx, c, wait, func(ctx context.Context) error { return backupNow(ctx, e, l, snap) })
 		},
 	}
 }
@@ -154,20 +149,20 @@ func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter)
 	return prune(ctx, e, l, snap.Catalogue(), false, false)
 }
 
-// acquire takes the lease, so that one snapshot is taken at a time. A lease that has
-// run out by the clock is waited for: its holder was most likely killed, and that is
-// known for sure when it was not renewed for its TTL.
-func (l *loaded) acquire(ctx context.Context, c *backup.Catalogue, wait bool) (*backup.Hold, error) {
+// underLease takes the lease, so that one snapshot is taken at a time. A lease that
+// has run out by the clock is waited for: its holder was most likely killed, and that
+// is known for sure when it was not renewed for its TTL.
+func (l *loaded) underLease(ctx context.Context, c *backup.Catalogue, wait bool, do func(ctx context.Context) error) error {
 	const interval = time.Second
 	lease := c.Lease(backup.LeaseOptions{Pod: l.Pod.Name, TTL: l.Backup.LeaseTTL, Log: l.log})
 	for said := false; ; said = true {
-		h, err := lease.Acquire(ctx, "backup now")
+		err := lease.Do(ctx, "backup now", do)
 		held, ok := errors.AsType[*backup.HeldError](err)
 		if !ok {
-			return h, err
+			return err
 		}
 		if held.Fresh && !wait {
-			return nil, withCode(exitBusy, status.WithHint(status.ReasonLease,
+			return withCode(exitBusy, status.WithHint(status.ReasonLease,
 				fmt.Sprintf("--wait waits for it. A holder that was killed is known as such %s after its last renewal; --force takes a snapshot all the same", l.Backup.LeaseTTL), err))
 		}
 		if !said {
@@ -178,7 +173,7 @@ func (l *loaded) acquire(ctx context.Context, c *backup.Catalogue, wait bool) (*
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("waiting for the backup lease: %w", err)
+			return fmt.Errorf("waiting for the backup lease: %w", err)
 		}
 	}
 }

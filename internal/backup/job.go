@@ -206,7 +206,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 		req, ok := j.wait(ctx, at)
 		if !ok {
-			return j.lastOne(hurry, <-stopped)
+			return j.lastOne(ctx, hurry, <-stopped)
 		}
 		now := time.Now()
 		scheduled := req == nil && !now.Before(next)
@@ -230,7 +230,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		ended := work.Err() != nil
 		release()
 		if ended && err != nil {
-			return j.lastOne(hurry, <-stopped) // stopped, not failed
+			return j.lastOne(ctx, hurry, <-stopped) // stopped, not failed
 		}
 		now = time.Now()
 		if scheduled {

@@ -171,6 +171,18 @@ func (l *Lease) Acquire(ctx context.Context, purpose string) (*Hold, error) {
 	return h, nil
 }
 
+// Do acquires the lease, calls do under it and gives it back. The error is a
+// *HeldError when somebody else has it, and says so when the lease was lost in the
+// middle; the context of do ends then.
+func (l *Lease) Do(ctx context.Context, purpose string, do func(ctx context.Context) error) error {
+	h, err := l.Acquire(ctx, purpose)
+	if err != nil {
+		return err
+	}
+	defer h.Release()             //nolint:contextcheck // it is derived from ctx
+	return h.Err(do(h.Context())) //nolint:contextcheck // as above
+}
+
 func (l *Lease) acquire(ctx context.Context, purpose string) (*Hold, error) {
 	rec, version, err := l.read(ctx)
 	if err != nil {
@@ -203,7 +215,7 @@ func (l *Lease) acquire(ctx context.Context, purpose string) (*Hold, error) {
 	l.mu.Unlock()
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	h.ended = make(chan struct{})
-	go h.keep()
+	go h.keep() //nolint:contextcheck // it is derived from ctx
 	return h, nil
 }
 
@@ -286,7 +298,6 @@ func (l *Lease) read(ctx context.Context) (LeaseRecord, string, error) {
 	var rec LeaseRecord
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = nil
 	case err != nil:
 		return LeaseRecord{}, "", err
 	default:

@@ -119,7 +119,7 @@ func (c counters) clone() counters {
 func (j *Job) skipped(n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.count.skipped += uint64(n) //nolint:gosec // not negative
+	j.count.skipped += uint64(n)
 }
 
 // began counts a run and shows it.

@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,13 +35,11 @@ func TestCheckRole(t *testing.T) {
 		for _, role := range Roles() {
 			t.Run(tt.name+"/"+string(role), func(t *testing.T) {
 				err := checkRole(info.Parse(tt.info), role, defaultMaxLag)
-				for _, standby := range tt.standby {
-					if role == standby {
-						if !errors.Is(err, ErrStandby) {
-							t.Errorf("%v, want that it stands by", err)
-						}
-						return
+				if slices.Contains(tt.standby, role) {
+					if !errors.Is(err, ErrStandby) {
+						t.Errorf("%v, want that it stands by", err)
 					}
+					return
 				}
 				if tt.want == "" {
 					if err != nil {

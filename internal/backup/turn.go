@@ -112,7 +112,12 @@ func (j *Job) try(ctx context.Context, t *turn) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	h, err := j.leaseOf(c).Acquire(ctx, "snapshot")
+	var m Manifest
+	err = j.leaseOf(c).Do(ctx, "snapshot", func(ctx context.Context) (err error) {
+		j.showLease()
+		m, err = j.snapshot(ctx, t)
+		return err
+	})
 	j.showLease()
 	if held, ok := errors.AsType[*HeldError](err); ok {
 		if t.request != nil {
@@ -121,13 +126,7 @@ func (j *Job) try(ctx context.Context, t *turn) (Manifest, error) {
 		j.putOff(t, min(max(j.opts.LeaseTTL/4, time.Second), 15*time.Second), held.Error())
 		return Manifest{}, nil
 	}
-	if err != nil {
-		return Manifest{}, err
-	}
-	defer j.showLease()
-	defer h.Release()
-	m, err := j.snapshot(h.Context(), t)
-	return m, h.Err(err)
+	return m, err
 }
 
 // yield lets the others go first where replicas are preferred: a master those of
@@ -298,28 +297,24 @@ func (j *Job) underLease(ctx context.Context, purpose string, do func(ctx contex
 	if err != nil {
 		return false, err
 	}
-	h, err := j.leaseOf(c).Acquire(ctx, purpose)
+	err = j.leaseOf(c).Do(ctx, purpose, func(ctx context.Context) error {
+		j.showLease()
+		return do(ctx)
+	})
 	j.showLease()
 	if errors.Is(err, ErrHeld) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	defer j.showLease()
-	defer h.Release()
-	return true, h.Err(do(h.Context()))
+	return err == nil, err
 }
 
-// lastOne takes a last snapshot when the job was told to stop, at stopped, if that
-// is wanted and there is time.
-func (j *Job) lastOne(hurry <-chan struct{}, stopped time.Time) error {
+// lastOne takes a last snapshot when the job was told to stop by the end of ctx, at
+// stopped, if that is wanted and there is time.
+func (j *Job) lastOne(ctx context.Context, hurry <-chan struct{}, stopped time.Time) error {
 	if !j.opts.OnShutdown {
 		return nil
 	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	ctx, release := drain(over, hurry, j.opts.Drain-time.Since(stopped))
+	ctx, release := drain(ctx, hurry, j.opts.Drain-time.Since(stopped))
 	defer release()
 	t := &turn{trigger: TriggerShutdown, tick: stopped, others: stopped}
 	for {

@@ -32,6 +32,8 @@ type testJob struct {
 	hurry chan struct{}
 	stop  func() // ends the context of Run and waits for its end
 
+	server atomic.Pointer[func() (standing, error)] // what it says of itself
+
 	mu    sync.Mutex
 	taken []time.Duration // when snapshots were begun
 	fail  func(n int) error
@@ -57,7 +59,8 @@ func newTestJob(t *testing.T, schedule string, change func(*Options)) *testJob {
 	if j.Job, err = New(opts, noServer{}, open, j.board.Register(status.Backup, Reasons()...)); err != nil {
 		t.Fatal(err)
 	}
-	j.stand = func(context.Context) (standing, error) { return standing{role: "master"}, nil }
+	j.stands("master", 0, nil)
+	j.stand = func(context.Context) (standing, error) { return (*j.server.Load())() }
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
 		began := time.Now()
 		j.mu.Lock()

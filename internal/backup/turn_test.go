@@ -103,8 +103,10 @@ func TestJobsTakeOneSnapshotEvery(t *testing.T) {
 
 // stands makes a job's server look so.
 func (j *testJob) stands(role string, replicas int, err error) {
-	j.Job.stand = func(context.Context) (standing, error) { return standing{role, replicas, err}, nil }
+	j.says(func() (standing, error) { return standing{role, replicas, err}, nil })
 }
+
+func (j *testJob) says(fn func() (standing, error)) { j.server.Store(&fn) }
 
 func preferReplica(_ int, o *Options) { o.Snapshot.Role = RolePreferReplica }
 
@@ -386,9 +388,9 @@ func TestJobTakesALastSnapshot(t *testing.T) {
 		{"no drain", 0, 0, nil, nil, 0, ""},
 		{"of a replica", time.Minute, time.Second, func(j *testJob) { j.stands("slave", 0, nil) }, nil, 0, "no last snapshot"},
 		{"the server is gone", time.Minute, time.Second, func(j *testJob) {
-			j.Job.stand = func(context.Context) (standing, error) {
+			j.says(func() (standing, error) {
 				return standing{}, status.WithReason(status.ReasonUnreachable, errors.New("connection refused"))
-			}
+			})
 		}, nil, 0, "redis-server ended before the sidecar was told to"},
 		{"another one is being taken", time.Minute, time.Second, held, nil, time.Minute, "there is no last snapshot"},
 	}

@@ -68,7 +68,7 @@ func restoreCommand() *command {
 			if f.to != "" {
 				return l.restoreTo(ctx, e, c, f)
 			}
-			opts, err := l.restoreOptions(ctx)
+			opts, err := l.restoreOptions(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -132,7 +132,7 @@ func (l *loaded) openSource(ctx context.Context, e *env) (*backup.Catalogue, err
 	return c, nil
 }
 
-func (l *loaded) restoreOptions(ctx context.Context) (backup.RestoreOptions, error) {
+func (l *loaded) restoreOptions(ctx context.Context, e *env) (backup.RestoreOptions, error) {
 	r := l.Restore
 	o := backup.RestoreOptions{
 		From: r.From, FromPod: r.Pod, Dir: r.Dir,
@@ -153,7 +153,7 @@ func (l *loaded) restoreOptions(ctx context.Context) (backup.RestoreOptions, err
 		return o, err
 	}
 	if r.RedisServer != "" {
-		if o.RedisVersion, err = scratch.Version(ctx, r.RedisServer); err != nil {
+		if o.RedisVersion, err = scratch.Version(ctx, r.RedisServer, e.environ); err != nil {
 			return o, status.WithHint(status.ReasonOf(err), "set restore.redis-version to what it would say, or run restore where the binary and its libraries are",
 				fmt.Errorf("restore.redis-server: %w", err))
 		}

@@ -215,7 +215,7 @@ func (a *agent) addBackup(e *env, routes *web.Routes) error {
 		return err
 	}
 	j, err := backup.New(backup.Options{
-		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Verify: a.l.verifyPlan(), Drain: a.l.Pod.DrainTimeout,
+		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Verify: a.l.verifyPlan(e), Drain: a.l.Pod.DrainTimeout,
 		OnStart: a.l.Backup.OnStart, OnShutdown: a.l.Backup.OnShutdown, LeaseTTL: a.l.Backup.LeaseTTL,
 	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {

@@ -98,7 +98,7 @@ func (f *verifyFlags) choose(ctx context.Context, l *loaded, c *backup.Catalogue
 func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, ids []string) error {
 	o := backup.VerifyOptions{Tool: l.tool(), Pod: l.Pod.Name}
 	if f.load {
-		o.Load = l.loadServer(f.server)
+		o.Load = l.loadServer(e, f.server)
 	}
 	damaged, failed := 0, 0
 	var last error
@@ -155,11 +155,11 @@ func verdict(v backup.Verification) string {
 }
 
 // verifyPlan is what the agent verifies.
-func (l *loaded) verifyPlan() backup.VerifyPlan {
+func (l *loaded) verifyPlan(e *env) backup.VerifyPlan {
 	schedule, _ := backup.ParseSchedule(l.Backup.Verify.Schedule) // it was checked; empty is none
 	plan := backup.VerifyPlan{Schedule: schedule, Sample: l.Backup.Verify.Sample, IdentityFile: l.Backup.Encryption.IdentityFile}
 	if l.Backup.Verify.Load != "" {
-		plan.Load = l.loadServer("")
+		plan.Load = l.loadServer(e, "")
 	}
 	return plan
 }
@@ -169,11 +169,11 @@ func (l *loaded) tool() string { return "redis-sidecar " + buildVersion().versio
 
 // loadServer is the scratch server of verifications: the program that is given,
 // else that of the settings, else the one in PATH.
-func (l *loaded) loadServer(program string) backup.LoadServer {
+func (l *loaded) loadServer(e *env, program string) backup.LoadServer {
 	if program == "" {
 		program = l.Backup.Verify.Load
 	}
-	return scratchServer{scratch.Server{Program: program, Connect: func(socket string) scratch.Client {
+	return scratchServer{scratch.Server{Program: program, Environ: e.environ, Connect: func(socket string) scratch.Client {
 		return redis.New(redis.Options{Network: "unix", Addr: socket})
 	}}}
 }

@@ -391,7 +391,7 @@ func TestTrapDamagedDump(t *testing.T) {
 // hand, or its version, it is refused before.
 func TestTrapNewerFormat(t *testing.T) {
 	r := newRestorable(t)
-	binaryVersion, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""))
+	binaryVersion, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""), os.Environ())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,8 +35,8 @@ const (
 	moreAfterDamage = 3
 	// A run that fails, but not for damage, is repeated after this, then after
 	// twice as long and so on.
-	verifyRetryMin = 10 * time.Minute
-	verifyRetryMax = 6 * time.Hour
+	verifyRetryLeast = 10 * time.Minute
+	verifyRetryMost  = 6 * time.Hour
 )
 
 // verifying is what a Job knows of its verifications.
@@ -169,7 +169,7 @@ func (j *Job) verifyDue(ctx context.Context) {
 	}
 	j.verify.failure = err
 	if err != nil && !errors.Is(err, ErrNotRecorded) {
-		j.verify.notBefore = time.Now().Add(min(verifyRetryMax, verifyRetryMin<<min(j.verify.failures, 10)))
+		j.verify.notBefore = time.Now().Add(min(verifyRetryMost, verifyRetryLeast<<min(j.verify.failures, 10)))
 		j.verify.failures++
 		j.rep.Logger().Warn("the verification of the snapshots failed", "reason", string(status.ReasonOf(err)), "error", err, "hint", status.HintOf(err))
 	} else {

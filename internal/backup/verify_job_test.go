@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,11 +241,11 @@ func TestJobVerifyFails(t *testing.T) {
 		j := newVerifyJob(t, "@every 24h", nil)
 		c := newTestCatalogue(t, j.store)
 		m := putReal(t, c, j.start.Add(-time.Hour))
-		tries := 0
-		away := true
+		var tries atomic.Int32
+		var back atomic.Bool
 		j.store.before = func(op, key string) error {
-			if op == "get" && key == c.ObjectKey(m) && away {
-				tries++
+			if op == "get" && key == c.ObjectKey(m) && !back.Load() {
+				tries.Add(1)
 				return status.WithReason(status.ReasonStoreUnreachable, errors.New("connection reset"))
 			}
 			return nil
@@ -253,16 +254,16 @@ func TestJobVerifyFails(t *testing.T) {
 		j.at(time.Minute)
 		j.wantState(status.Warning, status.ReasonStoreUnreachable, "the last verification failed: verify: snapshot "+m.ID+": connection reset")
 		j.at(6 * time.Hour)
-		if tries < 4 || tries > 7 {
-			t.Errorf("%d tries in 6 hours", tries)
+		if n := tries.Load(); n < 4 || n > 7 {
+			t.Errorf("%d tries in 6 hours", n)
 		}
 		if n := len(j.verified()); n != 0 {
 			t.Errorf("%d records", n)
 		}
-		away = false
+		back.Store(true)
 		j.at(13 * time.Hour)
 		j.wantState(status.OK, "", "1 snapshots, the last is "+m.ID)
-		j.wantMetrics(map[string]float64{`verifications_total{result="failed"}`: float64(tries), `verifications_total{result="passed"}`: 1})
+		j.wantMetrics(map[string]float64{`verifications_total{result="failed"}`: float64(tries.Load()), `verifications_total{result="passed"}`: 1})
 	})
 }
 

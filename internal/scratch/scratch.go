@@ -49,6 +49,8 @@ type Server struct {
 	// Program is a redis-server or valkey-server: a path, or a name in PATH. Empty
 	// means redis-server, else valkey-server, in PATH.
 	Program string
+	// Environ is the environment. Only PATH and LD_LIBRARY_PATH are handed on.
+	Environ []string
 	// Connect returns a client for a unix socket.
 	Connect func(socket string) Client
 	// Stall is how long loading may make no progress: 2 minutes when 0.
@@ -83,7 +85,7 @@ func (s Server) Load(ctx context.Context, dir string, databases int, progress fu
 	if len(socket) > maxSocketPath {
 		return Result{}, status.WithHint(status.ReasonFile, "set TMPDIR to a shorter path", fmt.Errorf("the path of the socket, %s, is longer than %d bytes", socket, maxSocketPath))
 	}
-	kind, version, err := versionOf(ctx, program)
+	kind, version, err := versionOf(ctx, program, s.Environ)
 	if err != nil {
 		return Result{}, err
 	}
@@ -91,7 +93,7 @@ func (s Server) Load(ctx context.Context, dir string, databases int, progress fu
 		return Result{}, err
 	}
 	// An argument of its own for each word: none of them is a shell's.
-	cmd := exec.CommandContext(ctx, program, //nolint:gosec // the program is the user's choice
+	cmd := exec.CommandContext(ctx, program,
 		"--port", "0", "--unixsocket", socket, "--unixsocketperm", "700",
 		"--dir", dir, "--dbfilename", dumpName, "--save", "", "--appendonly", "no",
 		"--daemonize", "no", "--databases", strconv.Itoa(max(databases, 16)),
@@ -99,7 +101,7 @@ func (s Server) Load(ctx context.Context, dir string, databases int, progress fu
 		"--replicaof", "127.0.0.1", "0",
 	)
 	cmd.Dir = dir
-	cmd.Env = environment()
+	cmd.Env = environment(s.Environ)
 	p, err := start(cmd)
 	if err != nil {
 		return Result{}, status.WithReason(status.ReasonFile, fmt.Errorf("start %s: %w", program, err))
@@ -107,7 +109,7 @@ func (s Server) Load(ctx context.Context, dir string, databases int, progress fu
 	defer p.kill()
 
 	c := s.Connect(socket)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	res, err := s.wait(ctx, p, c, progress)
 	if err != nil {
 		return Result{}, fmt.Errorf("load into a scratch server (%s %s): %w", kind, version, err)
@@ -133,11 +135,11 @@ func (s Server) program() (string, error) {
 }
 
 // environment keeps what a program needs to start, and no secret.
-func environment() []string {
-	var env []string
-	for _, name := range []string{"PATH", "LD_LIBRARY_PATH"} {
-		if v, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+v)
+func environment(environ []string) []string {
+	env := []string{} // nil would be all of this process
+	for _, kv := range environ {
+		if name, _, _ := strings.Cut(kv, "="); name == "PATH" || name == "LD_LIBRARY_PATH" {
+			env = append(env, kv)
 		}
 	}
 	return env
@@ -146,8 +148,9 @@ func environment() []string {
 var versionLine = regexp.MustCompile(`(?i)\b(redis|valkey) server v=([0-9][^ ]*)`)
 
 // Version asks a server's program which version it is: "7.0.15", or "valkey 9.1.2".
-func Version(ctx context.Context, program string) (string, error) {
-	kind, version, err := versionOf(ctx, program)
+// environ is as in Server.
+func Version(ctx context.Context, program string, environ []string) (string, error) {
+	kind, version, err := versionOf(ctx, program, environ)
 	switch {
 	case err != nil:
 		return "", err
@@ -158,11 +161,11 @@ func Version(ctx context.Context, program string) (string, error) {
 }
 
 // versionOf asks a program what it is: "redis", "7.0.15".
-func versionOf(ctx context.Context, program string) (kind, version string, err error) {
+func versionOf(ctx context.Context, program string, environ []string) (kind, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version") //nolint:gosec // the program is the user's choice
-	cmd.Env = environment()
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.Env = environment(environ)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -187,7 +190,7 @@ func fits(path, kind, version string) error {
 	if err != nil {
 		return status.WithReason(status.ReasonFile, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil {
 		return status.WithReason(status.ReasonFile, err)

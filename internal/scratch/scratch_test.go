@@ -23,9 +23,9 @@ const childDir = "SCRATCH_TEST_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		server := Server{Connect: connect}
+		server := Server{Environ: os.Environ(), Connect: connect}
 		_, err := server.Load(context.Background(), dir, 0, nil)
-		os.Stderr.WriteString(err.Error())
+		_, _ = os.Stderr.WriteString(err.Error())
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -119,7 +119,7 @@ func TestLoadGivenUp(t *testing.T) {
 	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	server := Server{Program: slow, Connect: connect, Stall: time.Second}
+	server := Server{Program: slow, Environ: os.Environ(), Connect: connect, Stall: time.Second}
 	_, err := server.Load(testContext(t), dir, 0, nil)
 	if status.ReasonOf(err) != status.ReasonTimeout || !strings.Contains(err.Error(), "no progress for 1s") {
 		t.Errorf("a server that hangs: %v", err)
@@ -221,7 +221,7 @@ func TestVersion(t *testing.T) {
 		{path: script("#!/lib/ld-of-another-image.so\n"), fail: "its loader or a library of it is not in this container"},
 		{path: "/nosuch/redis-server", fail: "no such file or directory"},
 	} {
-		got, err := Version(testContext(t), test.path)
+		got, err := Version(testContext(t), test.path, os.Environ())
 		if test.fail != "" {
 			if err == nil || !strings.Contains(err.Error(), test.fail) || status.ReasonOf(err) != status.ReasonFile {
 				t.Errorf("%s: %q, %v; want …%s", test.path, got, err, test.fail)

@@ -173,6 +173,9 @@ func together(s *settings.Settings) settings.Problems {
 			})
 		}
 	}
+	if s.Restore.Shard != "" && (len(s.Restore.Peers) > 0 || len(s.Restore.Sentinels) > 0 || s.Restore.OnlyPod != "") {
+		out = append(out, settings.Problem{Name: "restore.shard", Value: s.Restore.Shard, What: "is for a cluster, restore.peers, restore.sentinels and restore.only-pod are for servers without one", Hint: "restore.cluster-peers are asked instead"})
+	}
 	if s.Restore.RedisServer != "" && s.Restore.RedisVersion != "" {
 		out = append(out, settings.Problem{Name: "restore.redis-server", Value: s.Restore.RedisServer, What: "is given beside restore.redis-version", Hint: "one of them says what the other does"})
 	}

@@ -90,6 +90,10 @@ func restoreCommand() *command {
 
 // restoreTo writes a plain dump.
 func (l *loaded) restoreTo(ctx context.Context, e *env, c *backup.Catalogue, f restoreFlags) error {
+	c, err := l.shardOf(ctx, c)
+	if err != nil {
+		return snapshotError(err)
+	}
 	opts := backup.ExportOptions{Selection: backup.Selection{From: l.Restore.From, Pod: l.Restore.Pod}, To: f.to, Force: f.force}
 	say := e.stdout
 	if f.to == "-" {
@@ -109,6 +113,28 @@ func (l *loaded) restoreTo(ctx context.Context, e *env, c *backup.Catalogue, f r
 	}
 	_, err = fmt.Fprintln(say, restoreSummary(res))
 	return err
+}
+
+// shardOf returns the catalogue of restore.shard; without it, where a cluster's
+// snapshots are, the error names the shards.
+func (l *loaded) shardOf(ctx context.Context, c *backup.Catalogue) (*backup.Catalogue, error) {
+	if s := l.Restore.Shard; s != "" && s != backup.ShardAuto {
+		name, _, _ := strings.Cut(s, "/") // the number of a replica
+		return c.Shard(name)
+	}
+	shards, err := c.Shards(ctx)
+	if err != nil || len(shards) == 0 {
+		return c, err
+	}
+	if ids, err := c.IDs(ctx); err != nil || len(ids) > 0 {
+		return c, err
+	}
+	names := make([]string, len(shards))
+	for i, x := range shards {
+		names[i] = backup.ShardOf(x.Instance())
+	}
+	return nil, withCode(exitUsage, status.WithHint(status.ReasonRejected, "name one with --restore.shard: "+strings.Join(names, ", "),
+		fmt.Errorf("instance %s is that of a cluster, whose shards have their own snapshots", c.Instance())))
 }
 
 // openSource opens what is restored from: usually where this instance's own

@@ -105,6 +105,15 @@ func TestRestoreCommand(t *testing.T) {
 		t.Errorf("--to -: %d bytes, exit code %d, %v", len(plain.stdout), plain.code, err)
 	}
 
+	// Of one shard of a cluster.
+	node := testenv.StartCluster(t, 1)[0]
+	node.Do(t, "SET", "key", "value")
+	inCluster := append(env, "REDIS_ADDR=redis://"+node.Addr, "REDIS_SIDECAR_BACKUP_INSTANCE=clu")
+	mustRun(t, inCluster, "backup", "now")
+	of := filepath.Join(t.TempDir(), "shard.rdb")
+	says(run(t, inCluster, "restore", "--to", of), 2, "", "instance clu is that of a cluster, whose shards have their own snapshots\n  hint: name one with --restore.shard: 00000")
+	says(run(t, inCluster, "restore", "--to", of, "--restore.shard=00000"), 0, "1 keys", "")
+
 	// A copy of another instance's snapshots, loaded by a server of its own.
 	data := t.TempDir()
 	says(run(t, env, "restore", "--restore.dir="+data, "--backup.instance=staging", "--restore.instance=redis", "--restore.mode=0644"), 0, "restored ", "this becomes a clone")

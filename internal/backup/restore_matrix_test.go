@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/scratch"
 	"github.com/redis-sidecar/redis-sidecar/internal/store"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
@@ -139,6 +140,10 @@ func snapshotOf(t *testing.T, server *testenv.Redis) matrixSource {
 // keep their data, what stands in the directory, and what the server will be.
 // Run it with -v for the table.
 func TestRestoreMatrix(t *testing.T) {
+	version, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
 	st, root := dirStore(t)
 	lost := newClusterFixture(t, st, 3)
 	shard := matrixSource{url: "file://" + root, cat: lost.base, m: lost.set[0], digest: lost.nodes[0].Digest(t)}
@@ -167,7 +172,6 @@ func TestRestoreMatrix(t *testing.T) {
 					source, args := standalone, slices.Clone(kind.target)
 					child := matrixChild{Dir: t.TempDir(), Names: kind.names}
 					opts := child.options()
-					opts.RedisVersion = "7.0.15"
 					switch role {
 					case "replica":
 						opts.Peers = peersOf(t, master.Addr)
@@ -184,6 +188,7 @@ func TestRestoreMatrix(t *testing.T) {
 						opts.Peers = peersOf(t, closedPort(t))
 						opts.Peers.Wait = 0
 					}
+					opts.RedisVersion = version
 					child.Store, child.Instance = source.url, source.cat.Instance()
 
 					want := source.digest
@@ -269,7 +274,7 @@ func TestRestoreMatrix(t *testing.T) {
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d combinations on real servers\n%s", len(cells), b.String())
+	t.Logf("%d combinations on real servers of version %s\n%s", len(cells), version, b.String())
 }
 
 // populate lets a server of that kind leave data of its own in a directory, and

@@ -44,7 +44,7 @@ func (s *shardChoice) json() bool {
 }
 
 // catalogues returns those that the command is about: one, or that of every
-// shard. Without --shard a cluster is recognized by its instance holding nothing
+// shard. Without --shard a cluster is recognised by its instance holding nothing
 // itself.
 func (s *shardChoice) catalogues(ctx context.Context, c *backup.Catalogue) ([]*backup.Catalogue, error) {
 	switch {

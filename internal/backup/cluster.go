@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -291,20 +290,4 @@ func shortSlots(ranges []SlotRange) string {
 		return formatSlots(ranges)
 	}
 	return fmt.Sprintf("%s and %d more ranges", formatSlots(ranges[:shown]), len(ranges)-shown)
-}
-
-// hostPort is net.SplitHostPort that also takes ":6379", as a node that does not
-// know its address yet has it.
-func hostPort(address string) (host string, port int, ok bool) {
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		// An IPv6 address stands without brackets in CLUSTER NODES.
-		i := strings.LastIndexByte(address, ':')
-		if i < 0 {
-			return "", 0, false
-		}
-		host, text = address[:i], address[i+1:]
-	}
-	port, err = strconv.Atoi(text)
-	return host, port, err == nil && port >= 0 && port < 65536
 }

@@ -2,7 +2,7 @@ package backup
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // the length of a node id, not a secret
+	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -36,7 +36,7 @@ import (
 //     cluster live somewhere, the two would take each other for the same.
 //   - Config epochs are 1 to n, which are distinct, as Redis wants them.
 //   - Addresses come from the peers' names. Those that are not known yet are left
-//     open: on the cluster bus a node is recognized by its id, and who is spoken
+//     open: on the cluster bus a node is recognised by its id, and who is spoken
 //     to by a node that it knows learns its address. An address that belongs to
 //     somebody else by now is harmless: the id is not the one expected, and
 //     the two stay apart. Nothing here sends CLUSTER MEET.
@@ -208,8 +208,9 @@ func (s *clusterSeat) number() (int, error) {
 		return n, nil
 	}
 	name, text, isReplica := strings.Cut(s.opts.Shard, "/")
-	replica, err := 0, error(nil)
+	replica := 0
 	if isReplica {
+		var err error
 		if replica, err = strconv.Atoi(text); err != nil || replica < 1 {
 			return 0, status.WithReason(status.ReasonFile, fmt.Errorf("restore.shard %q: after the slash comes the number of a replica, from 1", s.opts.Shard))
 		}
@@ -233,7 +234,7 @@ func (s *clusterSeat) number() (int, error) {
 // nodeID derives the id of a node, 40 hex digits. Everybody who knows what goes
 // in comes to the same.
 func nodeID(cluster, instance, shard string, replica int) string {
-	sum := sha1.Sum([]byte(strings.Join([]string{"redis-sidecar restored node", cluster, instance, shard, strconv.Itoa(replica)}, "\x00"))) //nolint:gosec // as above
+	sum := sha1.Sum([]byte(strings.Join([]string{"redis-sidecar restored node", cluster, instance, shard, strconv.Itoa(replica)}, "\x00")))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -377,17 +378,17 @@ func (s *clusterSeat) openSlots(shard int) string {
 	for slot := range eachSlot(m.Slots) {
 		owned[slot] = true
 	}
-	text := ""
+	var text strings.Builder
 	add := func(open []OpenSlot, arrow string, mine bool) {
 		for _, o := range open {
 			if other, ok := s.ownerBefore(o.Node); ok && owned[o.Slot] == mine && other != shard {
-				text += fmt.Sprintf(" [%d%s%s]", o.Slot, arrow, s.nodes[other].id)
+				fmt.Fprintf(&text, " [%d%s%s]", o.Slot, arrow, s.nodes[other].id)
 			}
 		}
 	}
 	add(m.Cluster.Migrating, "->-", true)
 	add(m.Cluster.Importing, "-<-", false)
-	return text
+	return text.String()
 }
 
 // ownerBefore returns the shard whose primary had this id when its snapshot was
@@ -694,11 +695,11 @@ func askNode(ctx context.Context, conn PeerConn) (nodeAnswer, error) {
 // ClusterName names the cluster that is being restored, apart from others with
 // the same pods' names: by its namespace, where there is one.
 func ClusterName(instance string, peers []ClusterPeer) string {
-	text := instance + "\x00" + namespace("/etc/resolv.conf")
+	parts := []string{instance, namespace("/etc/resolv.conf")}
 	for _, p := range peers {
-		text += "\x00" + p.String()
+		parts = append(parts, p.String())
 	}
-	return text
+	return strings.Join(parts, "\x00")
 }
 
 // namespace returns the Kubernetes namespace as a pod's resolver has it: its

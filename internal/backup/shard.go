@@ -119,15 +119,13 @@ func (c *Catalogue) shardIDs(ctx context.Context) (map[string][]string, error) {
 	out := map[string][]string{}
 	err := c.store.List(ctx, prefix, func(key string, _ int64, _ time.Time) error {
 		name, rest, ok := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-		if !ok || validShard(name) != nil {
+		if ok = ok && validShard(name) == nil; !ok {
 			return nil
 		}
 		ids := out[name]
-		if id, ok := strings.CutPrefix(rest, snapshotsDir+"/"); ok {
-			if id, file, _ := strings.Cut(id, "/"); file == manifestName {
-				if _, err := IDTime(id); err == nil {
-					ids = append(ids, id)
-				}
+		if id, file, _ := strings.Cut(strings.TrimPrefix(rest, snapshotsDir+"/"), "/"); file == manifestName {
+			if _, err := IDTime(id); err == nil {
+				ids = append(ids, id)
 			}
 		}
 		out[name] = ids
@@ -194,8 +192,14 @@ func (c *Catalogue) forShard(ctx context.Context, slots []SlotRange) (*Catalogue
 		return nil, fmt.Errorf("list shards: %w", err)
 	}
 	// Of two shards that became one, the bigger goes on, the other rests.
-	if best := slices.Max(append(common, 0)); best > 0 {
-		return c.at(names[slices.Index(common, best)]), nil
+	best := -1
+	for i, n := range common {
+		if n > 0 && (best < 0 || n > common[best]) {
+			best = i
+		}
+	}
+	if best >= 0 {
+		return c.at(names[best]), nil
 	}
 	return c.at(newShardName(slots[0].First, shards)), nil
 }

@@ -15,7 +15,7 @@ SERVERS  := redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:re
 COMPILER := cc:gcc cc:libc6-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race lint check fuzz bench bench-backup size e2e image docs tools clean
+.PHONY: help demo build test race lint check fuzz bench bench-backup faults size e2e image docs tools clean
 
 help: ## this list
 	@echo "usage: make TARGET"
@@ -65,6 +65,11 @@ bench-backup: build ## backup and restore of 1 GiB beside aws and rclone; BENCH=
 	@test/tools/go.sh $(VERSITYGW)
 	@test/tools/go.sh $(MINIO)
 	go run ./test/benchbackup $(BENCH)
+
+faults: build ## the fault table of backup and restore, half an hour; FAULTS="-chaos 250", "-only REGEXP"
+	@test/tools/apt.sh redis-server:redis-server
+	@test/tools/go.sh $(VERSITYGW)
+	go run ./test/faults $(FAULTS)
 
 size: build ## size of the binary, its memory when idle, when scraped, when backing up 1 GiB
 	@test/tools/apt.sh $(SERVERS)

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -17,7 +18,7 @@ type step struct {
 	// One of these: a command to the server, before or after its reply; a request
 	// to the store; the temporary file of the save, open in the sidecar.
 	command  string
-	skip     int // so many of that command pass before
+	skip     int // so many of these pass before
 	answered bool
 	rule     *testenv.Rule
 	open     bool
@@ -25,6 +26,7 @@ type step struct {
 	redis  []string // arguments of redis-server
 	keep   int      // backup.retention.keep-last
 	before int      // snapshots taken before
+	lease  bool     // with a lease of 3 s
 	small  bool     // the object is one request, not parts
 	quick  bool     // part of make test
 }
@@ -32,11 +34,22 @@ type step struct {
 // stuck tells whether the sidecar, at this step, waits for a server that was killed
 // to come back.
 func (s step) stuck() bool {
-	return s.open || s.rule != nil && (s.rule.Query == "uploads" || s.rule.Query == "partNumber=1&" || s.rule.Query == "partNumber=2&")
+	return s.open || s.rule != nil && s.lease && s.redis != nil || s.rule != nil && (s.rule.Query == "uploads" || s.rule.Query == "partNumber=1&" || s.rule.Query == "partNumber=2&")
 }
 
 func at(m testenv.Moment, method, path, query string) *testenv.Rule {
 	return &testenv.Rule{At: m, Method: method, Path: path, Query: query}
+}
+
+// leaseSteps are the writes of the lease in a quick snapshot, and a renewal in a
+// slow one.
+func leaseSteps() []step {
+	var steps []step
+	for i, name := range []string{"lease: tried whether the store knows conditions", "lease: taken", "lease: held before the upload", "lease: given back"} {
+		steps = append(steps, step{name: name, rule: at(testenv.AtAnswer, http.MethodPut, "/lease.json", ""), skip: i, lease: true, quick: i == 1})
+	}
+	return append(steps, step{name: "lease: renewed in the middle", rule: at(testenv.AtAnswer, http.MethodPut, "/lease.json", ""), skip: 3, lease: true,
+		redis: []string{"--rdb-key-save-delay", "12000"}})
 }
 
 // snapshotSteps are the steps of a snapshot, in their order.
@@ -79,7 +92,7 @@ func snapshotSteps() []step {
 func killSnapshotRows() []row {
 	const runs = 4
 	var rows []row
-	for _, s := range snapshotSteps() {
+	for _, s := range append(snapshotSteps(), leaseSteps()...) {
 		rows = append(rows,
 			row{group: groupKillSidecar, step: s.name, runs: runs, quick: s.quick, do: func(t *trial) { killSidecar(t, s) }},
 			row{group: groupKillRedis, step: s.name, runs: runs, quick: s.quick && !s.stuck(), waits: s.stuck(), do: func(t *trial) { killRedis(t, s) }})
@@ -98,6 +111,9 @@ func struckWorld(t *trial, s step) *world {
 		w.past().must("backup", "now")
 	}
 	w.checkNew(0)
+	if s.lease {
+		w = w.with("REDIS_SIDECAR_BACKUP_LEASE_TTL=3s")
+	}
 	if s.keep > 0 {
 		w = w.with(fmt.Sprintf("REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=%d", s.keep))
 	}
@@ -128,7 +144,7 @@ func (w *world) arm(s step, do func(*sidecar)) *sidecar {
 		})
 	case s.rule != nil:
 		r := *s.rule
-		r.Times, r.Do = 1, strike
+		r.Skip, r.Times, r.Do = s.skip, 1, strike
 		w.store.Set(r)
 	}
 	run = w.start("backup", "now")
@@ -172,9 +188,13 @@ func killSidecar(t *trial, s step) {
 func killRedis(t *trial, s step) {
 	w := struckWorld(t, s)
 	before := w.truth.saves()
-	run := w.arm(s, func(*sidecar) { w.redis.Kill(w) })
+	var killed atomic.Bool
+	run := w.arm(s, func(*sidecar) { w.redis.Kill(w); killed.Store(true) })
 	code := run.wait(w, 2*time.Minute)
 	w.disarm()
+	if !killed.Load() {
+		w.Fatalf("the snapshot did not come to this step: exit code %d\n%s", code, run.stderr.String())
+	}
 	failed := "refused: " + short(run.cause())
 	if code != 0 && run.cause() == "" {
 		w.violated(silentFailure, "exit code %d, and standard error is %q", code, run.stderr.String())

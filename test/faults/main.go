@@ -100,10 +100,13 @@ func tables(ctx context.Context, s settings, out string) error {
 		return errors.Join(chaosTable(to, results), context.Cause(ctx))
 	}
 	tb, err := produce(ctx, s)
+	if tb == nil {
+		return err
+	}
+	tb.print(to) // what there is of it, when it was interrupted
 	if err != nil {
 		return err
 	}
-	tb.print(to)
 	for _, kind := range kinds() {
 		if n := tb.count(kind); n > 0 {
 			return fmt.Errorf("%d × %s", n, kind)

@@ -16,6 +16,7 @@ type place struct {
 
 func snapshotPlaces() []place {
 	return []place{
+		{name: "lease", method: http.MethodPut, path: "/lease.json"},
 		{name: "first listing", method: http.MethodGet, query: "list-type"},
 		{name: "begin of the upload", method: http.MethodPost, path: "/dump.rdb", query: "uploads"},
 		{name: "part in the middle", method: http.MethodPut, path: "/dump.rdb", query: "partNumber=2&", data: true},

@@ -140,7 +140,7 @@ func snapshotOf(t *testing.T, server *testenv.Redis) matrixSource {
 // keep their data, what stands in the directory, and what the server will be.
 // Run it with -v for the table.
 func TestRestoreMatrix(t *testing.T) {
-	version, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""))
+	version, err := scratch.Version(t.Context(), testenv.Program(t, "redis-server", ""), os.Environ())
 	if err != nil {
 		t.Fatal(err)
 	}

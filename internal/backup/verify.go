@@ -257,7 +257,8 @@ func decode(o Object, ids identities, r io.Reader) (io.Reader, func(), error) {
 	case CompressionNone:
 		return r, func() {}, nil
 	case CompressionZstd:
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		// In one goroutine: its own cost 40 % more, and are no faster beside the flow's.
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: decompress: %w", errDecode, err)
 		}

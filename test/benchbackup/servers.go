@@ -105,6 +105,13 @@ func (b *bench) startS3(ctx context.Context, kind string) (*s3, error) {
 	if err := s.child.Listens(ctx, addr); err != nil {
 		return nil, err
 	}
+	if b.mbit > 0 {
+		linked, err := startLink(ctx, addr, b.mbit)
+		if err != nil {
+			return nil, err
+		}
+		s.endpoint = "http://" + linked
+	}
 	for try := 0; ; try++ { // MinIO listens before it is ready
 		_, err := s.run(ctx, "aws", "--endpoint-url", s.endpoint, "s3", "mb", "s3://"+bucket)
 		if err == nil {

@@ -80,7 +80,11 @@ func run(ctx context.Context, o options, out io.Writer) (missed int, err error) 
 
 // print writes the table of one store and its goals.
 func (s *s3) print(out io.Writer, results map[string][]cost, size int64) (missed int, err error) {
-	fmt.Fprintf(out, "\n%s, medians of %d\n\n", s.kind, s.reps)
+	over := "loopback"
+	if s.mbit > 0 {
+		over = fmt.Sprintf("a link of %.0f Mbit/s", s.mbit)
+	}
+	fmt.Fprintf(out, "\n%s over %s, medians of %d\n\n", s.kind, over, s.reps)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "seconds\tMB/s of RDB\tCPU s\tpeak MiB\t  \t")
 	for _, w := range s.ways() {

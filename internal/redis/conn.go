@@ -116,6 +116,10 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
+// expire ends reads and writes that go on, and those to come. Unlike the others
+// it may be called while they do.
+func (c *conn) expire() { _ = c.Conn.SetDeadline(time.Unix(1, 0)) }
+
 // Write sends a request, which opens a new allowance for the reply.
 func (c *conn) Write(p []byte) (int, error) {
 	c.got = 0

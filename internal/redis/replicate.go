@@ -59,7 +59,11 @@ func (c *Client) Replicate(ctx context.Context, port int, began func(id string, 
 		return nil, classify([]string{"PSYNC"}, err)
 	}
 	r := &replication{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), rename: c.rename}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		if c, ok := conn.(interface{ expire() }); ok {
+			c.expire()
+		}
+	})
 	r.release = func() { stop() }
 	r.ended = func() error { return context.Cause(ctx) }
 	if err = r.handshake(o, port); err == nil {

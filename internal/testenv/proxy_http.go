@@ -291,7 +291,9 @@ func (x *exchange) one() (goOn bool, err error) {
 		resp.Close = true
 		defer func() {
 			_ = x.server.Close()
-			<-written
+			if <-written == nil {
+				return // it was only slow
+			}
 			// A reset would take the answer away from a client that still sends.
 			_ = x.client.SetReadDeadline(time.Now().Add(time.Second))
 			_, _ = io.Copy(io.Discard, x.fromClient)

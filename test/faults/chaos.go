@@ -45,8 +45,7 @@ func (m *model) at(n, key int) int {
 	last := n - (n-key+modelKeys)%modelKeys // the greatest up to n that is key modulo modelKeys
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := len(m.flushes) - 1; i >= 0; i-- {
-		f := m.flushes[i]
+	for _, f := range slices.Backward(m.flushes) {
 		if last == f { // the transaction itself was the flush
 			last -= modelKeys
 		}

@@ -27,6 +27,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -217,9 +218,10 @@ func (s settings) once(ctx context.Context, all *trial, tb *table, j job) {
 	defer cancel()
 	t.run(ctx, res.row.do)
 	tb.add(res, t)
-	verdict := ""
+	line := fmt.Sprintf("%5.1f s  %s: %s: %s\n", time.Since(began).Seconds(), res.row.group, res.row.step, t.outcome)
+	var verdict strings.Builder
 	for _, v := range t.broken {
-		verdict += fmt.Sprintf("\n    %s: %s", v.kind, tail(v.text))
+		fmt.Fprintf(&verdict, "    %s: %s\n", v.kind, tail(v.text))
 	}
-	fmt.Fprintf(s.log, "%5.1f s  %s: %s: %s%s\n", time.Since(began).Seconds(), res.row.group, res.row.step, t.outcome, verdict)
+	fmt.Fprint(s.log, line+verdict.String())
 }

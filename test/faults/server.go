@@ -150,7 +150,7 @@ func children(pid int) []int {
 		return nil // it has ended
 	}
 	var pids []int
-	for _, text := range strings.Fields(string(b)) {
+	for text := range strings.FieldsSeq(string(b)) {
 		if pid, err := strconv.Atoi(text); err == nil {
 			pids = append(pids, pid)
 		}

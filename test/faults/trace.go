@@ -77,7 +77,7 @@ func trace(argv []string, dir string, kill int, log string) (int, error) {
 	}
 	n := 0
 	for tid, signal := pid, 0; ; {
-		if err := unix.PtraceSyscall(tid, signal); err != nil && err != unix.ESRCH { //nolint:errorlint // an Errno
+		if err := unix.PtraceSyscall(tid, signal); err != nil && err != unix.ESRCH {
 			return 0, err
 		}
 		if tid, err = unix.Wait4(-1, &ws, unix.WALL, nil); err != nil {
@@ -87,7 +87,7 @@ func trace(argv []string, dir string, kill int, log string) (int, error) {
 		switch {
 		case ws.Exited() && tid == pid:
 			return ws.ExitStatus(), nil
-		case ws.Signaled() && tid == pid:
+		case ws.Signaled() && tid == pid: //nolint:misspell // its name
 			return 128 + int(ws.Signal()), nil
 		case !ws.Stopped():
 		case ws.StopSignal() == syscall.SIGTRAP|0x80:
@@ -125,7 +125,7 @@ type syscallInfo struct {
 func change(tid int, dir string) string {
 	const getSyscallInfo = 0x420e // PTRACE_GET_SYSCALL_INFO, Linux 5.3
 	var in syscallInfo
-	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), unsafe.Sizeof(in), uintptr(unsafe.Pointer(&in)), 0, 0); errno != 0 || in.op != 1 { //nolint:gosec // as ptrace(2) wants it
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), unsafe.Sizeof(in), uintptr(unsafe.Pointer(&in)), 0, 0); errno != 0 || in.op != 1 {
 		return ""
 	}
 	name, path := "", ""

@@ -53,14 +53,14 @@ func fillDisk(t *trial, dir string) string {
 func serverDiskFillsUp(t *trial) {
 	w := newWorld(t, options{data: tmpfs(t, "28m"), redis: []string{"--rdb-key-save-delay", "3000"}})
 	before := w.truth.saves()
-	filler := ""
-	run := w.arm(step{rule: at(testenv.InUpload, http.MethodPut, "/dump.rdb", "partNumber=1&")}, func(*sidecar) { filler = fillDisk(t, w.redis.Dir) })
+	filler := make(chan string, 1)
+	run := w.arm(step{rule: at(testenv.InUpload, http.MethodPut, "/dump.rdb", "partNumber=1&")}, func(*sidecar) { filler <- fillDisk(t, w.redis.Dir) })
 	code := run.wait(w, time.Minute)
 	w.disarm()
 	w.judge(run, code, fails)
 	w.outcomeOf(before, w.outcome, w.outcome)
 	w.intact()
-	if err := os.Remove(filler); err != nil {
+	if err := os.Remove(<-filler); err != nil {
 		t.Fatal(err)
 	}
 	w.backupAgain()
@@ -153,10 +153,10 @@ func targetIsFull(t *trial) {
 func targetFillsUp(t *trial) {
 	w := targetWorld(t)
 	dir := tmpfs(t, "40m")
-	filler := ""
-	w.store.Set(testenv.Rule{At: testenv.InDownload, Method: http.MethodGet, Path: "/dump.rdb", Times: 1, Do: func() { filler = fillDisk(t, dir) }})
+	filler := make(chan string, 1)
+	w.store.Set(testenv.Rule{At: testenv.InDownload, Method: http.MethodGet, Path: "/dump.rdb", Times: 1, Do: func() { filler <- fillDisk(t, dir) }})
 	w.target(dir, fails, func() {
-		if err := os.Remove(filler); err != nil {
+		if err := os.Remove(<-filler); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -11,25 +11,32 @@ import (
 )
 
 // killedAt says where among the calls of a traced program it is killed: at all
-// of them, but of writes to the same file one after the other only at the first,
-// the middle and the last.
-func killedAt(calls []string) []int {
-	var at []int
+// of them, but of writes to the same file one after the other only at the first
+// and in the middle.
+func killedAt(calls []string) (at []callAt, names []string) {
+	add := func(c callAt, call string) {
+		at = append(at, c)
+		name := fmt.Sprintf("%d. %s", c.group, figures(call))
+		if c.position > 1 {
+			name += fmt.Sprintf(", no. %d", c.position)
+		}
+		names = append(names, name)
+	}
+	var now callAt
 	for i := 0; i < len(calls); {
 		j := i + 1
-		for strings.HasPrefix(calls[i], "write ") && j < len(calls) && calls[j] == calls[i] {
+		for j < len(calls) && figures(calls[j]) == figures(calls[i]) {
 			j++
 		}
-		last := -1
-		for _, k := range []int{i, (i + j - 1) / 2, j - 1} {
-			if k != last {
-				at = append(at, k+1)
+		now.group++
+		for now.position = 1; now.position <= j-i; now.position++ {
+			if !strings.HasPrefix(calls[i], "write ") || now.position == 1 || now.position == (j-i)/2 {
+				add(now, calls[i])
 			}
-			last = k
 		}
 		i = j
 	}
-	return at
+	return at, names
 }
 
 // killDirRows kill a snapshot at each system call that it makes on a store that
@@ -37,13 +44,14 @@ func killedAt(calls []string) []int {
 func killDirRows() []row {
 	return []row{{group: groupKillDir, step: "all", expand: func(all *trial) []row {
 		w := dirWorld(all)
-		calls, s := w.traced(w.storeDir, 0, "backup", "now")
+		calls, s := w.traced(w.storeDir, callAt{}, "backup", "now")
 		if s.cmd.ProcessState.ExitCode() != 0 {
 			all.Fatalf("backup now under the tracer: %s", s.stderr.String())
 		}
 		var rows []row
-		for _, at := range killedAt(calls) {
-			rows = append(rows, row{group: groupKillDir, step: fmt.Sprintf("%d. %s", at, figures(calls[at-1])), runs: 1, quick: true, do: func(t *trial) { killDir(t, at) }})
+		places, names := killedAt(calls)
+		for i, at := range places {
+			rows = append(rows, row{group: groupKillDir, step: names[i], runs: 1, quick: true, do: func(t *trial) { killDir(t, at) }})
 		}
 		return rows
 	}}}
@@ -59,12 +67,12 @@ func dirWorld(t *trial) *world {
 	return w
 }
 
-func killDir(t *trial, at int) {
+func killDir(t *trial, at callAt) {
 	w := dirWorld(t)
 	before := w.truth.saves()
 	_, s := w.traced(w.storeDir, at, "backup", "now")
 	if code := s.cmd.ProcessState.ExitCode(); code != killedCode {
-		w.Fatalf("not killed at call %d: exit code %d: %s", at, code, s.stderr.String())
+		w.Fatalf("not killed at call %v: exit code %d: %s", at, code, s.stderr.String())
 	}
 	w.outcomeOf(before, "no snapshot", "snapshot")
 	w.backupAgain()
@@ -108,7 +116,7 @@ func restoreWorld(t *trial, names string) (w *world, args []string) {
 func killRestoreAt(all *trial, names string) []row {
 	w, args := restoreWorld(all, names)
 	dir := all.TempDir()
-	calls, s := w.traced(dir, 0, "restore", "--restore.dir="+dir)
+	calls, s := w.traced(dir, callAt{}, "restore", "--restore.dir="+dir)
 	if s.cmd.ProcessState.ExitCode() != 0 {
 		all.Fatalf("restore under the tracer: %s", s.stderr.String())
 	}
@@ -116,8 +124,9 @@ func killRestoreAt(all *trial, names string) []row {
 		names = ", " + names
 	}
 	var rows []row
-	for _, at := range killedAt(calls) {
-		rows = append(rows, row{group: groupKillRestore, step: fmt.Sprintf("%d. %s%s", at, figures(calls[at-1]), names), runs: 1, quick: names == "", do: func(t *trial) {
+	places, steps := killedAt(calls)
+	for i, at := range places {
+		rows = append(rows, row{group: groupKillRestore, step: steps[i] + names, runs: 1, quick: names == "", do: func(t *trial) {
 			here := *w
 			here.trial = t
 			killRestore(&here, at, args)
@@ -128,11 +137,11 @@ func killRestoreAt(all *trial, names string) []row {
 
 // killRestore kills a restore at a call. A server that starts on what is left
 // finds all, or nothing, or refuses; the next restore makes it whole.
-func killRestore(w *world, at int, args []string) {
+func killRestore(w *world, at callAt, args []string) {
 	dir := w.TempDir()
 	_, s := w.traced(dir, at, "restore", "--restore.dir="+dir)
 	if code := s.cmd.ProcessState.ExitCode(); code != killedCode {
-		w.Fatalf("not killed at call %d: exit code %d: %s", at, code, s.stderr.String())
+		w.Fatalf("not killed at call %v: exit code %d: %s", at, code, s.stderr.String())
 	}
 	no, yes := w.boot(dir, append(args, "--appendonly", "no")), w.boot(dir, append(args, "--appendonly", "yes"))
 	w.ends("appendonly no: %s, yes: %s; then whole", no, yes)

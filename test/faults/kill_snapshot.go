@@ -125,7 +125,7 @@ func struckWorld(t *trial, s step) *world {
 func (w *world) arm(s step, do func(*sidecar)) *sidecar {
 	var (
 		once sync.Once
-		seen int
+		seen atomic.Int64
 		run  *sidecar
 	)
 	started := make(chan struct{})
@@ -138,7 +138,7 @@ func (w *world) arm(s step, do func(*sidecar)) *sidecar {
 			if command != s.command || answered != s.answered {
 				return
 			}
-			if seen++; seen > s.skip { // one connection, one goroutine for each direction
+			if seen.Add(1) > int64(s.skip) {
 				strike()
 			}
 		})

@@ -6,7 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -95,11 +95,14 @@ func meddle(t *trial, m meddling) {
 		m.before(w)
 	}
 	before := w.truth.saves()
-	var meddling sync.WaitGroup
+	var began atomic.Bool
+	ended := make(chan struct{})
 	run := w.arm(step{command: "BGSAVE", answered: true}, func(*sidecar) {
 		if m.during != nil {
 			// When the save's file is open: what comes before that is another story.
-			meddling.Go(func() {
+			began.Store(true)
+			go func() {
+				defer close(ended)
 				defer func() {
 					if p := recover(); p != nil {
 						w.Errorf("%v", p)
@@ -107,11 +110,13 @@ func meddle(t *trial, m meddling) {
 				}()
 				wait(w.ctx, time.Duration(30+w.random.IntN(150))*time.Millisecond)
 				m.during(w)
-			})
+			}()
 		}
 	})
 	code := run.wait(w, 2*time.Minute)
-	meddling.Wait()
+	if began.Load() {
+		<-ended
+	}
 	w.disarm()
 	w.judge(run, code, m.want)
 	w.outcomeOf(before, w.outcome, w.outcome)

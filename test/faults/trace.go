@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +22,7 @@ import (
 // waiting for whatever child comes next to nobody else.
 const (
 	traceDirEnv  = "FAULTS_TRACE_DIR"  // what is below it counts
-	traceKillEnv = "FAULTS_TRACE_KILL" // kill at this call; 0: never
+	traceKillEnv = "FAULTS_TRACE_KILL" // kill at this call, see callAt; "0.0": never
 	traceLogEnv  = "FAULTS_TRACE_LOG"  // file for the calls, one in each line
 )
 
@@ -33,7 +32,8 @@ func asTracer() (done bool, code int) {
 	if dir == "" {
 		return false, 0
 	}
-	kill, err := strconv.Atoi(os.Getenv(traceKillEnv))
+	var kill callAt
+	_, err := fmt.Sscanf(os.Getenv(traceKillEnv), "%d.%d", &kill.group, &kill.position)
 	if err == nil {
 		code, err = trace(os.Args[1:], dir, kill, os.Getenv(traceLogEnv))
 	}
@@ -44,11 +44,24 @@ func asTracer() (done bool, code int) {
 	return true, code
 }
 
+// callAt is a call by its place: the how-manieth group of calls that are the same
+// but for random names, and which of them. How many writes a file takes differs
+// from run to run; the groups do not.
+type callAt struct{ group, position int }
+
+// next returns the place of the call after the one at c.
+func (c callAt) next(before, call string) callAt {
+	if figures(before) == figures(call) {
+		return callAt{c.group, c.position + 1}
+	}
+	return callAt{c.group + 1, 1}
+}
+
 // killedCode is the exit code of the tracer when it killed the program.
 const killedCode = 137
 
 // trace runs a program and returns its exit code.
-func trace(argv []string, dir string, kill int, log string) (int, error) {
+func trace(argv []string, dir string, kill callAt, log string) (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	calls, err := os.Create(log)
@@ -75,7 +88,8 @@ func trace(argv []string, dir string, kill int, log string) (int, error) {
 	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
 		return 0, err
 	}
-	n := 0
+	var now callAt
+	before := ""
 	for tid, signal := pid, 0; ; {
 		if err := unix.PtraceSyscall(tid, signal); err != nil && err != unix.ESRCH {
 			return 0, err
@@ -95,9 +109,9 @@ func trace(argv []string, dir string, kill int, log string) (int, error) {
 			if call == "" {
 				break
 			}
-			n++
+			now, before = now.next(before, call), call
 			fmt.Fprintln(calls, call)
-			if n == kill {
+			if now == kill {
 				if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 					return 0, err
 				}
@@ -192,11 +206,11 @@ func pathAt(tid int, fd, addr uint64) string {
 }
 
 // traced runs the program with the world's settings under the tracer, which
-// kills it at a call; 0 is never. It returns the calls and the exit code.
-func (w *world) traced(dir string, kill int, args ...string) (calls []string, s *sidecar) {
+// kills it at a call; the zero callAt is never. It returns the calls and the exit code.
+func (w *world) traced(dir string, kill callAt, args ...string) (calls []string, s *sidecar) {
 	log := filepath.Join(w.TempDir(), "calls")
 	t := *w
-	t.env = append([]string{traceDirEnv + "=" + dir, traceKillEnv + "=" + itoa(kill), traceLogEnv + "=" + log}, w.env...)
+	t.env = append([]string{traceDirEnv + "=" + dir, traceKillEnv + "=" + fmt.Sprintf("%d.%d", kill.group, kill.position), traceLogEnv + "=" + log}, w.env...)
 	binary, err := filepath.Abs(w.binary)
 	if err != nil {
 		w.Fatal(err)

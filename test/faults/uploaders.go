@@ -64,17 +64,18 @@ func twoUploaders(t *trial, replica bool) {
 func killOneOfTwo(t *trial) {
 	w := newWorld(t, options{})
 	o := w.beside(false)
-	var second *sidecar
+	started := make(chan *sidecar, 1)
 	var once sync.Once
 	first := w.arm(step{rule: at(0, "PUT", "/manifest.json", "")}, func(s *sidecar) {
 		once.Do(func() {
-			second = o.past().start("backup", "now")
+			started <- o.past().start("backup", "now")
 			wait(t.ctx, time.Duration(w.random.IntN(300))*time.Millisecond)
 			s.kill()
 		})
 	})
 	first.wait(w, time.Minute)
 	w.disarm()
+	second := <-started
 	code := second.wait(w, 2*time.Minute)
 	n := w.checkNew(0)
 	w.judge(second, code, either)

@@ -154,7 +154,7 @@ type snapshotFacts struct {
 }
 
 // sound tells that it may be worth something: intact and not known to be empty.
-func (f snapshotFacts) sound() bool { return !f.damaged && !(f.counted && f.keys == 0) }
+func (f snapshotFacts) sound() bool { return !f.damaged && (!f.counted || f.keys > 0) }
 
 // decide applies the rules to all snapshots, newest first, and returns for each
 // why it stays: nothing for one that is to be deleted.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,9 @@ func inOwnMounts() (done bool, code int) {
 		}
 		return false, 0
 	}
-	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	runtime.LockOSThread() // Pdeathsig is sent when the thread that forked dies
+	defer runtime.UnlockOSThread()
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}

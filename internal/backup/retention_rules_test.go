@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -341,19 +342,19 @@ func TestPruneLocked(t *testing.T) {
 // A prune reads each manifest once, not at every run.
 func TestPruneReadsManifestsOnce(t *testing.T) {
 	dir, _ := dirStore(t)
-	gets := 0
+	var gets atomic.Int64 // manifests are read several at once
 	s := &hookedStore{Store: dir, before: func(op, _ string) error {
 		if op == "get" {
-			gets++
+			gets.Add(1)
 		}
 		return nil
 	}}
 	c := newTestCatalogue(t, s)
 	putDaily(t, c, 1, 1, 1, 1)
-	for _, want := range []int{4, 0, 0} {
-		gets = 0
-		if _, err := c.Prune(testContext(t), Retention{Last: 4}, false); err != nil || gets != want {
-			t.Errorf("Prune read %d manifests, want %d; %v", gets, want, err)
+	for _, want := range []int64{4, 0, 0} {
+		gets.Store(0)
+		if _, err := c.Prune(testContext(t), Retention{Last: 4}, false); err != nil || gets.Load() != want {
+			t.Errorf("Prune read %d manifests, want %d; %v", gets.Load(), want, err)
 		}
 	}
 	if len(c.memory.known) != 4 {

@@ -80,7 +80,7 @@ func (k *link) serve(ctx context.Context, client net.Conn) {
 				}
 			}
 			if err != nil {
-				if t, ok := to.(*net.TCPConn); ok && err == io.EOF {
+				if t, ok := to.(*net.TCPConn); ok && err == io.EOF { //nolint:errorlint // an io.Reader returns io.EOF itself
 					_ = t.CloseWrite()
 				} else {
 					_ = to.Close()

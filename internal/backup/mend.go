@@ -15,7 +15,9 @@ import (
 // A server with save points refuses all writes after a save that failed, also
 // one that the sidecar asked for, unless stop-writes-on-bgsave-error is no. What
 // makes it writable again is a save that succeeds: BGSAVE, SAVE, or the sync of a
-// replica by way of the disk. A stream is none (7.0.15). The server tries again
+// replica by way of the disk. A stream without a file is none (7.0.15), nor can it
+// be what failed: where streams are all that the sidecar asks for, and the server
+// makes no dump for them, nothing is mended. The server tries again
 // by itself only when enough keys had changed for a save point; refusing writes,
 // it may never come to that. So the sidecar asks for the save, as soon as there
 // is room and memory for it. It never changes the server's configuration.
@@ -81,7 +83,7 @@ func (m *mender) run(ctx context.Context, changed func()) {
 // the server needs and can do. The error says that it could not be asked. While
 // another look goes on, it does nothing: then the state is known.
 func (m *mender) look(ctx context.Context, mayAsk bool) error {
-	if m.opts.Source == SourceStream || !m.looking.TryLock() {
+	if !m.looking.TryLock() {
 		return nil
 	}
 	defer m.looking.Unlock()
@@ -97,8 +99,8 @@ func (m *mender) look(ctx context.Context, mayAsk bool) error {
 	if err != nil {
 		return err
 	}
-	if !f.savePoints {
-		m.well() // the save failed, and it takes writes all the same
+	if !f.savePoints || m.opts.Source == SourceStream && !f.streamNeedsDisk {
+		m.well() // the save failed, and it takes writes all the same; or it was none of the sidecar's
 		return nil
 	}
 	if !mayAsk {
@@ -198,12 +200,8 @@ func (m *mender) ill(err error) {
 }
 
 // startMending runs the mender until ctx ends, or the function that it returns is
-// called, which waits for its end. With the source stream no save is ever asked
-// for.
+// called, which waits for its end.
 func (j *Job) startMending(ctx context.Context) (stop func()) {
-	if j.opts.Snapshot.Source == SourceStream {
-		return func() {}
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	var ended sync.WaitGroup
 	ended.Go(func() {

@@ -167,6 +167,24 @@ func (f facts) checkSpace() error {
 	return nil
 }
 
+// checkStreamSpace is checkSpace for a stream, which needs room only where the
+// server writes its own dump to send that. Where a dump that fails makes it refuse
+// writes, it is not let to try its luck.
+func (f facts) checkStreamSpace() error {
+	const hint = "set repl-diskless-sync to yes: then the server streams without a file"
+	switch {
+	case !f.streamNeedsDisk:
+	case f.dirErr == nil:
+		if err := f.checkSpace(); err != nil {
+			return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume, or "+hint, err)
+		}
+	case f.savePoints:
+		return status.WithHint(status.ReasonOf(f.dirErr), hint+"; or let the sidecar see the data directory: "+status.HintOf(f.dirErr),
+			fmt.Errorf("the server makes a dump to stream it, and refuses all writes if that fails; whether there is room for it is not known: %w", f.dirErr))
+	}
+	return nil
+}
+
 // growth is how much more memory the server uses than when it wrote its last
 // dump, in bytes; 0 when the dump does not tell.
 func (f facts) growth() int64 {

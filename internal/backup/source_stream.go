@@ -62,10 +62,8 @@ func (s *stream) start(ctx context.Context) (capture, error) {
 	if err := s.facts.checkMemory(ctx, s.redis, s.memoryLimit, idle); err != nil {
 		return nil, err
 	}
-	if s.facts.streamNeedsDisk && s.facts.dirErr == nil {
-		if err := s.facts.checkSpace(); err != nil {
-			return nil, status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume, or set repl-diskless-sync to yes: then the server streams without a file", err)
-		}
+	if err := s.facts.checkStreamSpace(); err != nil {
+		return nil, err
 	}
 	asked, err := s.look(ctx)
 	if err != nil {
@@ -92,6 +90,9 @@ func (s *stream) start(ctx context.Context) (capture, error) {
 		began = c.begin(ctx, asked)
 	})
 	counting.stop()
+	if err != nil && ctx.Err() == nil {
+		err = s.explain(ctx, err)
+	}
 	if err == nil {
 		err = began
 	}
@@ -100,6 +101,20 @@ func (s *stream) start(ctx context.Context) (capture, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// explain says why the server has closed the connection instead of streaming: when
+// the dump that it had to write first failed, it counts that as any failed save.
+func (s *stream) explain(ctx context.Context, err error) error {
+	if !s.facts.streamNeedsDisk || status.ReasonOf(err) != status.ReasonUnreachable {
+		return err
+	}
+	in, infoErr := askInfo(ctx, s.redis, "persistence")
+	if infoErr != nil || in.Get("rdb_last_bgsave_status") != "err" {
+		return err
+	}
+	return s.facts.saveFailed("see the log of redis-server: out of memory, or the disk is full or broken; with repl-diskless-sync yes it streams without a file",
+		fmt.Errorf("%w, which the server makes to stream it: %w", errSaveFailed, err))
 }
 
 // port returns what to show as the sidecar's port, see sentinelPort. Other

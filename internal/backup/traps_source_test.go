@@ -107,6 +107,65 @@ func TestTrapDiskFullStopsWrites(t *testing.T) {
 	}
 }
 
+// A server with repl-diskless-sync no makes a dump to stream it. Where it would
+// refuse writes if that failed, and nobody knows whether there is room, it is not
+// asked; where it failed, that is said and mended.
+func TestTrapStreamDiskFullStopsWrites(t *testing.T) {
+	if !inChild(t, ownMounts()) {
+		return
+	}
+	dir := mountTmpfs(t, "16m")
+	filler := filepath.Join(dir, "filler")
+	r := testenv.StartRedisIn(t, dir, "--save", "3600 1000000", "--repl-diskless-sync", "no")
+	fillRandom(t, r, 500, 8000)
+
+	for _, source := range []string{SourceAuto, SourceStream} {
+		s, _ := dirStore(t)
+		sn := newTestSnapshotter(t, r, s, fromSource(source), func(o *SnapshotOptions) { o.DataDir = "/nonexistent" })
+		_, err := sn.Snapshot(testContext(t), nil)
+		wantError(t, err, status.ReasonFile, "whether there is room for it is not known: data directory of the server: stat /nonexistent")
+		wantInfo(t, r, "rdb_saves", "0")
+		// Without save points nothing can be lost by trying.
+		r.Do(t, "CONFIG", "SET", "save", "")
+		if m := mustSnapshot(t, sn); m.Source != SourceStream {
+			t.Errorf("source %s", m.Source)
+		}
+		r.Do(t, "CONFIG", "SET", "save", "3600 1000000")
+		r.Do(t, "CONFIG", "RESETSTAT")
+		if err := os.Remove(filepath.Join(dir, "dump.rdb")); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	slowSave(t, r, 1000)
+	s, _ := dirStore(t)
+	sn := newTestSnapshotter(t, r, s, fromSource(SourceStream))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := sn.Snapshot(testContext(t), nil)
+		failed <- err
+	}()
+	waitSave(t, r, true)
+	fill(t, filler)
+	err := <-failed
+	slowSave(t, r, 0)
+	wantError(t, err, status.ReasonMisconf, "the save failed, which the server makes to stream it: PSYNC: ")
+	wantError(t, err, status.ReasonMisconf, "the server refuses writes until a save succeeds (MISCONF)")
+	wantKeys(t, s)
+	wantWrites(t, r, false)
+	mend := newMender(sn.opts, r.Client(t), sn.log)
+	if err := mend.look(testContext(t), true); err != nil || mend.state() == "" {
+		t.Errorf("with a full disk: %q, %v", mend.state(), err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := mend.look(testContext(t), true); err != nil || mend.state() != "" {
+		t.Errorf("with room: %q, %v", mend.state(), err)
+	}
+	wantWrites(t, r, true)
+}
+
 // While saves fail and room is not what they lack, the mender asks less and less
 // often.
 func TestMenderIsPatient(t *testing.T) {

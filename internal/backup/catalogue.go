@@ -47,7 +47,7 @@ type Store interface {
 	PutIf(ctx context.Context, key string, data []byte, version string) (newVersion string, err error)
 	// Sweep removes what Puts cut short, by a killed process, left behind more
 	// than olderThan ago and List does not show.
-	Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error)
+	Sweep(ctx context.Context, olderThan time.Duration, own func(key string) bool) (removed int, err error)
 	// String names the store for people, without secrets.
 	String() string
 }
@@ -212,6 +212,14 @@ func (c *Catalogue) reachable(ctx context.Context) error {
 		return fmt.Errorf("list snapshots: %w", err)
 	}
 	return nil
+}
+
+// ofSnapshot tells whether a key is one that snapshots have, of whichever instance.
+func ofSnapshot(key string) bool {
+	folder, _, _ := cutLast(key, "/")
+	dir, id, _ := cutLast(folder, "/")
+	_, err := IDTime(id)
+	return err == nil && strings.HasSuffix(dir, "/"+snapshotsDir)
 }
 
 // split takes a key apart; ok is false for what is not in a snapshot's folder.

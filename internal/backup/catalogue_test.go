@@ -258,3 +258,22 @@ func TestCatalogueStoreErrors(t *testing.T) {
 		t.Error("an instance with an empty segment is accepted")
 	}
 }
+
+// What is swept in a bucket must be a snapshot's: others may use it, too.
+func TestOfSnapshot(t *testing.T) {
+	for key, want := range map[string]bool{
+		"redis/snapshots/20261127T201427Z-vm-g4rp48/dump.rdb.zst":              true,
+		"redis/shards/00000/snapshots/20261127T201427Z-vm-g4rp48/dump.rdb.zst": true,
+		"a/b/redis/snapshots/20261127T201427Z-vm-g4rp48/manifest.json":         true,
+		"redis/snapshots/other/dump.rdb.zst":                                   false,
+		"redis/20261127T201427Z-vm-g4rp48/dump.rdb.zst":                        false,
+		"snapshots/20261127T201427Z-vm-g4rp48":                                 false,
+		"redis/lease.json":                                                     false,
+		"movie.mkv":                                                            false,
+		"":                                                                     false,
+	} {
+		if got := ofSnapshot(key); got != want {
+			t.Errorf("%q: got %t", key, got)
+		}
+	}
+}

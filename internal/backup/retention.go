@@ -371,7 +371,7 @@ func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool) (Pruned
 	}
 	failures := c.deleteAll(ctx, &p, old, orphans)
 	if !giveUp(ctx, failures) {
-		if p.Parts, err = c.store.Sweep(ctx, orphanAge); err != nil {
+		if p.Parts, err = c.store.Sweep(ctx, orphanAge, ofSnapshot); err != nil {
 			failures = append(failures, err)
 		}
 	}

@@ -537,6 +537,30 @@ func TestListMany(t *testing.T) {
 	}
 }
 
+func anyKey(string) bool { return true }
+
+// Without a prefix the whole bucket is the store's, and others may use it, too.
+func TestSweepLeavesOthersUploads(t *testing.T) {
+	for kind, start := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			b := start(t)
+			s, ok := b.open(t, "").(*S3)
+			if !ok {
+				return // its temporary files have names that nobody else gives
+			}
+			for _, key := range []string{"mine/x", "theirs/x"} {
+				if _, err := s.core.NewMultipartUpload(t.Context(), "bucket", key, putOptions()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, err := s.Sweep(t.Context(), -time.Minute, func(key string) bool { return key == "mine/x" })
+			if got := b.remains(t); n != 1 || err != nil || len(got) != 1 || !strings.Contains(got[0], "theirs/") {
+				t.Errorf("removed %d, %v; left %q", n, err, got)
+			}
+		})
+	}
+}
+
 func TestSweep(t *testing.T) {
 	for kind, start := range kinds() {
 		t.Run(kind, func(t *testing.T) {
@@ -561,10 +585,10 @@ func TestSweep(t *testing.T) {
 					}
 				}
 			}
-			if n, err := s.Sweep(t.Context(), time.Hour); n != 0 || err != nil {
+			if n, err := s.Sweep(t.Context(), time.Hour, anyKey); n != 0 || err != nil {
 				t.Errorf("young remains: got %d, %v", n, err)
 			}
-			if n, err := s.Sweep(t.Context(), -time.Minute); n != 1 || err != nil {
+			if n, err := s.Sweep(t.Context(), -time.Minute, anyKey); n != 1 || err != nil {
 				t.Errorf("got %d, %v, want 1", n, err)
 			}
 			if got := b.remains(t); len(got) != 1 || !strings.Contains(got[0], "other/") {

@@ -363,7 +363,7 @@ func removeEmptyParents(root *os.Root, name string) {
 }
 
 // Sweep implements Store.
-func (d *Dir) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+func (d *Dir) Sweep(ctx context.Context, olderThan time.Duration, _ func(key string) bool) (removed int, err error) {
 	root, err := d.open()
 	if err != nil {
 		return 0, d.error("sweep", "", err)

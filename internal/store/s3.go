@@ -339,7 +339,7 @@ func (s *S3) listFrom(ctx context.Context, prefix string, after *string, yield f
 
 // Sweep implements Store. It goes through the unfinished uploads of the whole
 // bucket, because MinIO finds none by a prefix that is not an object's name.
-func (s *S3) Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error) {
+func (s *S3) Sweep(ctx context.Context, olderThan time.Duration, own func(key string) bool) (removed int, err error) {
 	limit := time.Now().Add(-olderThan)
 	keyMarker, idMarker := "", ""
 	for {
@@ -353,7 +353,7 @@ func (s *S3) Sweep(ctx context.Context, olderThan time.Duration) (removed int, e
 		}
 		for _, up := range page.Uploads {
 			key, ours := strings.CutPrefix(up.Key, s.object(""))
-			if !ours || up.Initiated.After(limit) || up.Initiated.IsZero() { // no time: maybe just begun
+			if !ours || !own(key) || up.Initiated.After(limit) || up.Initiated.IsZero() { // no time: maybe just begun
 				continue
 			}
 			if err := s.abort(ctx, up.Key, up.UploadID); err != nil {

@@ -216,7 +216,7 @@ func TestS3Requests(t *testing.T) {
 				{"stat", func() { _, err := s.Stat(ctx, "one"); try(err) }, "HEAD 1"},
 				{"list", func() { list(t, s, "") }, "LIST 1"},
 				{"delete", func() { try(s.Delete(ctx, "one")) }, "DELETE 1, HEAD 1"},
-				{"sweep", func() { _, err := s.Sweep(ctx, time.Hour); try(err) }, "LIST 1"},
+				{"sweep", func() { _, err := s.Sweep(ctx, time.Hour, anyKey); try(err) }, "LIST 1"},
 				{"first putif", func() { v, err := s.PutIf(ctx, "r", []byte("1"), ""); try(err); version = v }, "HEAD 2, PUT 2"},
 				{"first replacing putif", func() { v, err := s.PutIf(ctx, "r", []byte("2"), version); try(err); version = v }, "PUT 2"},
 				{"putif", func() { v, err := s.PutIf(ctx, "r", []byte("3"), version); try(err); version = v }, "PUT 1"},

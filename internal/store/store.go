@@ -75,8 +75,9 @@ type Store interface {
 	// Sweep removes what Puts that never ended left behind more than olderThan
 	// ago (parts of unfinished uploads, temporary files) and returns how many
 	// such remains it removed. Put cleans up after itself; only a killed
-	// process or a store that went away in the middle leaves something.
-	Sweep(ctx context.Context, olderThan time.Duration) (removed int, err error)
+	// process or a store that went away in the middle leaves something. own tells
+	// which keys are the caller's: others may upload to the same place.
+	Sweep(ctx context.Context, olderThan time.Duration, own func(key string) bool) (removed int, err error)
 
 	// String names the store for people, without secrets.
 	String() string

@@ -365,7 +365,7 @@ func (j *Job) planAfter(began, now time.Time) time.Time {
 	}
 	if missed > 0 {
 		j.skipped(missed)
-		j.rep.Logger().Warn("runs were skipped: the one before them took too long", "runs", missed, "took", now.Sub(began).Round(time.Second))
+		j.rep.Logger().Warn("runs were skipped: what was done before them took too long", "runs", missed, "took", now.Sub(began).Round(time.Second))
 	}
 	if tick.Before(now) {
 		tick = j.opts.Schedule.Next(now)

@@ -273,7 +273,7 @@ func TestJobSkipsWhatItMissed(t *testing.T) {
 		}
 		j.at(85 * time.Minute)
 		j.wantTaken(10*time.Minute, 50*time.Minute)
-		if want := `runs were skipped: the one before them took too long" job=backup runs=3 took=35m0s`; !strings.Contains(j.log.String(), want) {
+		if want := `runs were skipped: what was done before them took too long" job=backup runs=3 took=35m0s`; !strings.Contains(j.log.String(), want) {
 			t.Errorf("not in the log: %s\n%s", want, j.log)
 		}
 	})

@@ -204,6 +204,10 @@ func (j *Job) verifyRun(ctx context.Context) error {
 	plan := j.opts.Verify
 	catalogue := j.snapshotter.catalogue.WithIdentityFile(plan.IdentityFile)
 	ids := sample(j.verify.facts, plan.Sample)
+	// Snapshots wait for it, so it is seen from the start, not from the first byte.
+	j.verifyProgress(Progress{Phase: PhaseVerify})
+	defer j.setDetail(func(d *Detail) { d.Verifying = nil })
+	j.rep.Logger().Info("verifying snapshots: none is taken meanwhile", "snapshots", ids)
 	passed, more := false, 0
 	var trouble error
 	for n := 0; n < len(ids); n++ {
@@ -212,7 +216,6 @@ func (j *Job) verifyRun(ctx context.Context) error {
 			o.Load = j.loadOf(ctx, catalogue, ids[0])
 		}
 		m, v, err := catalogue.VerifyAndRecord(ctx, ids[n], o)
-		j.setDetail(func(d *Detail) { d.Verifying = nil })
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)

@@ -256,6 +256,21 @@ func TestS3ConditionsNotImplemented(t *testing.T) {
 	}
 }
 
+// MinIO without a KMS has the same code for that.
+func TestS3EncryptionNotImplemented(t *testing.T) {
+	s, proxy := throughProxy(t, startS3(t), Options{})
+	proxy.Set(testenv.Fault{Kind: testenv.Answer, Status: http.StatusNotImplemented,
+		Body: testenv.S3Error("NotImplemented", "Server side encryption specified but KMS is not configured")})
+	_, err := s.PutIf(t.Context(), "key", []byte("x"), "version")
+	if err == nil || errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "KMS is not configured") {
+		t.Errorf("got %v", err)
+	}
+	proxy.Set(testenv.Fault{})
+	if _, err := s.PutIf(t.Context(), "key", []byte("x"), ""); err != nil { // nothing was learnt from that
+		t.Error(err)
+	}
+}
+
 // The answer to a conditional write gets lost: the next attempt is refused
 // because of it, which must not look like a race that was lost.
 func TestS3ConditionalAnswerLost(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/minio/minio-go/v7"
@@ -179,6 +180,8 @@ func (s *S3) putIf(ctx context.Context, key string, data []byte, version string)
 		switch {
 		case err == nil:
 			return nil
+		case answered && noEncryption(r):
+			return err
 		case answered && (r.StatusCode == http.StatusNotImplemented || r.Code == "NotImplemented"):
 			return errIgnores
 		case !answered || r.StatusCode >= http.StatusInternalServerError:
@@ -205,6 +208,12 @@ func (s *S3) putIf(ctx context.Context, key string, data []byte, version string)
 		s.conditions.learn(func(c *conditions) { c.not = true })
 	}
 	return now, err
+}
+
+// noEncryption tells an answer that is about sse from one about conditions, for
+// which servers have the same code (MinIO without a KMS).
+func noEncryption(r minio.ErrorResponse) bool {
+	return strings.Contains(strings.ToLower(r.Message), "encryption")
 }
 
 // putOnce is one attempt of putIf.

@@ -139,7 +139,7 @@ func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter)
 	line := newProgressLine(e, l.log, "backup")
 	m, err := snap.Snapshot(ctx, line.backupProgress)
 	line.done()
-	if err := snap.Mend(ctx); err != nil {
+	if err := snap.Mend(ctx); err != nil && ctx.Err() == nil {
 		l.log.Error("after the snapshot", "error", err, "hint", status.HintOf(err))
 	}
 	if err != nil {

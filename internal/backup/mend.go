@@ -35,6 +35,7 @@ type mender struct {
 	failures int       // saves that it asked for in vain
 	next     time.Time // not before
 	free     int64     // bytes, when the last of them was asked for
+	said     time.Time // when the log last told of the trouble
 
 	looking sync.Mutex // held by look; guards what is above
 	mu      sync.Mutex
@@ -194,7 +195,10 @@ func (m *mender) ill(err error) {
 	was := m.trouble
 	m.trouble = err.Error()
 	m.mu.Unlock()
-	if was != m.trouble {
+	// What is in the way has numbers in it, which change all the time.
+	const again = time.Minute
+	if now := m.now(); was == "" || was != err.Error() && now.Sub(m.said) >= again {
+		m.said = now
 		m.log.Error("the server refuses writes (MISCONF) until a save succeeds", "save", err, "hint", status.HintOf(err))
 	}
 }

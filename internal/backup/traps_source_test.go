@@ -166,6 +166,27 @@ func TestTrapStreamDiskFullStopsWrites(t *testing.T) {
 	wantWrites(t, r, true)
 }
 
+// What is in the way of a save is shown as it is now; the log hears of it once a
+// minute.
+func TestMenderDoesNotFillTheLog(t *testing.T) {
+	var log strings.Builder
+	m := newMender(SnapshotOptions{}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	clock := time.Now()
+	m.now = func() time.Time { return clock }
+	for i := range 65 {
+		m.ill(fmt.Errorf("%d bytes are missing", i))
+		clock = clock.Add(2 * time.Second)
+	}
+	if got := strings.Count(log.String(), "level=ERROR"); got != 3 || m.state() != "64 bytes are missing" {
+		t.Errorf("%d lines, state %q:\n%s", got, m.state(), &log)
+	}
+	m.well()
+	m.ill(errors.New("again"))
+	if !strings.Contains(log.String(), "save=again") {
+		t.Error("new trouble was not told")
+	}
+}
+
 // While saves fail and room is not what they lack, the mender asks less and less
 // often.
 func TestMenderIsPatient(t *testing.T) {

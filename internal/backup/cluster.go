@@ -75,6 +75,7 @@ type nodeLine struct {
 	ClusterNode
 
 	myself    bool
+	seen      bool // has been heard of, by the node whose view it is
 	migrating []OpenSlot
 	importing []OpenSlot
 }
@@ -92,7 +93,7 @@ func parseNodes(text string) ([]nodeLine, error) {
 		address, rest, _ := strings.Cut(fields[1], ",")
 		address, _, _ = strings.Cut(address, "@")
 		hostname, _, _ := strings.Cut(rest, ",")
-		n := nodeLine{ClusterNode: ClusterNode{ID: fields[0], Address: address, Hostname: hostname}}
+		n := nodeLine{ClusterNode: ClusterNode{ID: fields[0], Address: address, Hostname: hostname}, seen: fields[5] != "0"}
 		for flag := range strings.SplitSeq(fields[2], ",") {
 			switch flag {
 			case "myself":

@@ -561,9 +561,17 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 	for i, a := range answers {
 		switch {
 		case !a.answered:
+		case a.loading && !s.isReplica() && s.nodes[i].shard == s.nodes[s.self].shard:
+			// A replica that was never there before has nothing to load.
+			return "", status.WithHint(status.ReasonRejected, "run it again when that one has loaded its data",
+				fmt.Errorf("%s, of the same shard, is loading its data, which is newer than any snapshot", s.nodes[i].peer))
 		case a.loading:
 			s.log.Info("a peer is loading its data", "peer", s.nodes[i].peer.String())
 		case a.id != s.nodes[i].id:
+			if replica := s.wouldBeCopied(a.nodes); replica != "" {
+				return "", status.WithHint(status.ReasonRejected, "it is promoted by itself when most primaries are there, or by CLUSTER FAILOVER TAKEOVER; then run this again",
+					fmt.Errorf("replica %s looks for its primary at the address of this node, which would start empty there, and copy that", replica))
+			}
 			if held := a.held(); held != "" {
 				return fmt.Sprintf("%s is a node of another cluster, or none, and holds %s", s.nodes[i].peer, held), nil
 			}
@@ -573,7 +581,14 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 				return "", status.WithHint(status.ReasonRejected, "it is promoted by itself when most primaries are there, or by CLUSTER FAILOVER TAKEOVER; then run this again",
 					fmt.Errorf("replica %s of this node holds %d keys: its data is newer than any snapshot", s.nodes[i].peer, a.keys))
 			}
-			if o := s.ownerIn(a.nodes); o != "" {
+			o := s.ownerIn(a.nodes)
+			if o == "" || o == s.nodes[s.self].id {
+				if replica := s.missingReplica(a.nodes, answers); replica != "" {
+					return "", status.WithHint(status.ReasonRejected, "start that one first. If its data is lost, too, let it start empty, by this restore",
+						fmt.Errorf("replica %s of this node was there before, and does not say what it holds: that is newer than any snapshot", replica))
+				}
+			}
+			if o != "" {
 				at := slices.IndexFunc(s.nodes, func(n seatNode) bool { return n.id == o })
 				if at < 0 {
 					return fmt.Sprintf("%s says that slots of this shard belong to node %s", s.nodes[i].peer, o), nil
@@ -586,6 +601,46 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 		s.follow(owner)
 	}
 	return "", nil
+}
+
+// wouldBeCopied returns the address of a replica, in the eyes of a node of another
+// cluster, whose primary had the address of this node; "" when there is none.
+// Started empty, this node would be taken for that primary: Redis does not ask for
+// the id before it copies.
+func (s *clusterSeat) wouldBeCopied(nodes []nodeLine) (replica string) {
+	me := s.nodes[s.self]
+	if me.ip == "" {
+		return ""
+	}
+	for _, n := range nodes {
+		if n.Address != net.JoinHostPort(me.ip, strconv.Itoa(me.peer.Port)) && n.Address != me.ip+":"+strconv.Itoa(me.peer.Port) {
+			continue
+		}
+		for _, r := range nodes {
+			if r.Primary == n.ID {
+				return r.Address
+			}
+		}
+	}
+	return ""
+}
+
+// missingReplica returns a replica of this node that a node of the restored
+// cluster has heard of, and that has not answered; "" when there is none.
+func (s *clusterSeat) missingReplica(nodes []nodeLine, answers []nodeAnswer) (replica string) {
+	for _, n := range nodes {
+		if n.Primary != s.nodes[s.self].id || !n.seen {
+			continue
+		}
+		at := slices.IndexFunc(s.nodes, func(x seatNode) bool { return x.id == n.ID })
+		if at < 0 {
+			return n.Address
+		}
+		if !answers[at].answered || answers[at].loading {
+			return s.nodes[at].peer.String()
+		}
+	}
+	return ""
 }
 
 func (s *clusterSeat) primaryOf(n int) int {

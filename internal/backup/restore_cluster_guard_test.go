@@ -159,6 +159,82 @@ func TestClusterRestoreAsksThePeers(t *testing.T) {
 	})
 }
 
+// What is in a replica of this very node must not be replaced by a snapshot, nor by
+// nothing.
+func TestClusterRestoreHeedsItsReplicas(t *testing.T) {
+	s, _ := dirStore(t)
+	f := newClusterFixture(t, s, 3)
+	f.lose(t)
+	pods := newcomers(t, 6)
+	var nodes []*testenv.Redis
+	for i := range pods {
+		f.mustComeBack(t, restoreOf(pods, i, nil))
+	}
+	for _, pod := range pods {
+		nodes = append(nodes, pod.start(t))
+	}
+	whole(t, nodes)
+	const lost, replica = 2, 5
+	view := nodes[0].Do(t, "CLUSTER", "NODES").(string)
+	id := nodes[0].NodeID(t)
+	nodes[lost].Kill(t)
+	nodes[replica].Kill(t)
+	pods[lost].dir = t.TempDir()
+	refused := func(o RestoreOptions, text string) {
+		t.Helper()
+		_, log, err := f.comeBack(t, o)
+		wantError(t, err, status.ReasonRejected, text)
+		if left := tree(t, pods[lost].dir); len(left) > 0 {
+			t.Errorf("left %v\n%s", left, log)
+		}
+	}
+
+	// Both restart: the replica is not there yet, while the others are.
+	refused(restoreOf(pods, lost, nil), "of this node was there before, and does not say what it holds")
+
+	// It loads what it has.
+	answer := func(peer int, with cannedConn) RestoreOptions {
+		return restoreOf(pods, lost, func(o *RestoreOptions) {
+			o.Cluster.Dial = func(p ClusterPeer, _ string) PeerConn {
+				if p == pods[peer].peer {
+					return with
+				}
+				return cannedConn{}
+			}
+		})
+	}
+	refused(answer(replica, cannedConn{"INFO": "loading:1\r\n"}), "of the same shard, is loading its data")
+	if result, _ := f.mustComeBack(t, answer(1, cannedConn{"INFO": "loading:1\r\n"})); result.ID == "" {
+		t.Errorf("another shard is none of its business: %+v", result)
+	}
+	pods[lost].dir = t.TempDir()
+
+	// Another cluster lives at the addresses of this one. Were this node to start
+	// empty at the old address, its replica would copy that.
+	other := strings.Map(func(r rune) rune { // other ids
+		return map[rune]rune{'a': 'b', 'b': 'a'}[r] + map[bool]rune{true: r}[r != 'a' && r != 'b']
+	}, view)
+	foreign := cannedConn{"INFO": "cluster_enabled:1\r\ndb0:keys=1,expires=0\r\n", "MYID": "f" + id[1:], "NODES": other}
+	refused(answer(0, foreign), "looks for its primary at the address of this node")
+	pods[lost].ip = "127.0.3.9"
+	if result, _ := f.mustComeBack(t, answer(0, foreign)); !strings.Contains(result.Skipped, "is a node of another cluster") {
+		t.Errorf("%+v", result)
+	}
+}
+
+// cannedConn answers to the last word of a command. One without answers is not
+// there.
+type cannedConn map[string]string
+
+func (c cannedConn) Do(_ context.Context, args ...string) (any, error) {
+	if len(c) == 0 {
+		return nil, status.WithReason(status.ReasonUnreachable, errors.New("nobody is there"))
+	}
+	return c[args[len(args)-1]], nil
+}
+
+func (cannedConn) Close() error { return nil }
+
 // What cannot be restored, and what is said then.
 func TestClusterRestoreRefuses(t *testing.T) {
 	s, _ := dirStore(t)

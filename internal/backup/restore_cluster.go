@@ -155,6 +155,9 @@ func parsePeer(text string) (ClusterPeer, error) {
 	return p, nil
 }
 
+const promoteHint = "it is promoted by itself when most primaries are there, but not after a restart: then by CLUSTER FAILOVER FORCE there, " +
+	"or TAKEOVER when they are not; then run this again"
+
 // clusterSeat is the node's place in the cluster that is being restored.
 type clusterSeat struct {
 	opts  *ClusterRestore
@@ -162,6 +165,8 @@ type clusterSeat struct {
 	nodes []seatNode // by number
 	self  int
 	log   *slog.Logger
+
+	silent bool // another node of this shard did not answer when it was asked last
 }
 
 type seatNode struct {
@@ -435,7 +440,7 @@ func (r *restorer) joinCluster(ctx context.Context, dir dataDir) (_ RestoreResul
 	if err := s.resolve(ctx); err != nil {
 		return RestoreResult{}, false, err
 	}
-	skip, err := s.consult(ctx)
+	skip, err := s.consultFor(ctx, r.opts.Peers.Wait)
 	if err != nil {
 		return RestoreResult{}, false, err
 	}
@@ -527,6 +532,23 @@ func (s *clusterSeat) recheck(ctx context.Context) error {
 	return err
 }
 
+// consultFor asks until the other nodes of this shard have answered, or the wait
+// is over: when a whole cluster starts again and one volume is lost, another that
+// has newer data, and knows who is the primary by now, needs a moment to say so.
+func (s *clusterSeat) consultFor(ctx context.Context, wait time.Duration) (skip string, err error) {
+	deadline := time.Now().Add(wait)
+	for {
+		skip, err = s.consult(ctx)
+		settled := skip != "" || err != nil || !s.silent
+		if settled || !time.Now().Add(peerPause).Before(deadline) {
+			return skip, err
+		}
+		if err := sleep(ctx, peerPause); err != nil {
+			return "", err
+		}
+	}
+}
+
 // consult asks every peer that answers who it is and who owns the slots of this
 // shard. skip is why nothing must be restored, for people. Where a node of the
 // restored cluster has taken the shard over, this node becomes its replica.
@@ -558,18 +580,22 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 		}
 	}
 	owner := -1
+	s.silent = false
 	for i, a := range answers {
 		switch {
+		case i == s.self:
 		case !a.answered:
-		case a.loading && !s.isReplica() && s.nodes[i].shard == s.nodes[s.self].shard:
-			// A replica that was never there before has nothing to load.
+			s.silent = s.silent || s.nodes[i].shard == s.nodes[s.self].shard
+		case a.loading && s.nodes[i].shard == s.nodes[s.self].shard:
+			// A replica that was never there before has nothing to load. A primary may
+			// load what was restored; or be the replica of this node by now.
 			return "", status.WithHint(status.ReasonRejected, "run it again when that one has loaded its data",
-				fmt.Errorf("%s, of the same shard, is loading its data, which is newer than any snapshot", s.nodes[i].peer))
+				fmt.Errorf("%s, of the same shard, is loading its data, which may be newer than any snapshot", s.nodes[i].peer))
 		case a.loading:
 			s.log.Info("a peer is loading its data", "peer", s.nodes[i].peer.String())
 		case a.id != s.nodes[i].id:
 			if replica := s.wouldBeCopied(a.nodes); replica != "" {
-				return "", status.WithHint(status.ReasonRejected, "it is promoted by itself when most primaries are there, or by CLUSTER FAILOVER TAKEOVER; then run this again",
+				return "", status.WithHint(status.ReasonRejected, promoteHint,
 					fmt.Errorf("replica %s looks for its primary at the address of this node, which would start empty there, and copy that", replica))
 			}
 			if held := a.held(); held != "" {
@@ -578,7 +604,7 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 			s.log.Warn("a peer runs, empty, and is not the node that it would be after its restore", "peer", s.nodes[i].peer.String(), "id", a.id, "hint", "restart its pod, with restore.shard set for it, too")
 		default:
 			if a.follows == s.nodes[s.self].id && a.keys > 0 {
-				return "", status.WithHint(status.ReasonRejected, "it is promoted by itself when most primaries are there, or by CLUSTER FAILOVER TAKEOVER; then run this again",
+				return "", status.WithHint(status.ReasonRejected, promoteHint,
 					fmt.Errorf("replica %s of this node holds %d keys: its data is newer than any snapshot", s.nodes[i].peer, a.keys))
 			}
 			o := s.ownerIn(a.nodes)

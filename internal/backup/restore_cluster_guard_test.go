@@ -208,6 +208,32 @@ func TestClusterRestoreHeedsItsReplicas(t *testing.T) {
 		t.Errorf("another shard is none of its business: %+v", result)
 	}
 	pods[lost].dir = t.TempDir()
+	// The same for its replica, which may have been the primary since a failover.
+	_, log, err := f.comeBack(t, restoreOf(pods, replica, func(o *RestoreOptions) {
+		o.Dir = pods[lost].dir
+		o.Cluster.Dial = func(p ClusterPeer, _ string) PeerConn {
+			return map[bool]cannedConn{true: {"INFO": "loading:1\r\n"}}[p == pods[lost].peer]
+		}
+	}))
+	wantError(t, err, status.ReasonRejected, "of the same shard, is loading its data")
+	if left := tree(t, pods[lost].dir); len(left) > 0 {
+		t.Errorf("left %v\n%s", left, log)
+	}
+
+	// The whole cluster restarts, and nobody is there yet.
+	asked := 0
+	late := answer(replica, nil)
+	none := late.Cluster.Dial
+	late.Peers.Wait = time.Minute
+	late.Cluster.Dial = func(p ClusterPeer, ip string) PeerConn {
+		if p == pods[replica].peer {
+			if asked++; asked > 2 {
+				return cannedConn{"INFO": "loading:1\r\n"}
+			}
+		}
+		return none(p, ip)
+	}
+	refused(late, "of the same shard, is loading its data")
 
 	// Another cluster lives at the addresses of this one. Were this node to start
 	// empty at the old address, its replica would copy that.

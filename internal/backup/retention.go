@@ -94,6 +94,7 @@ const (
 	whyVerified = "last verified"
 	whyKeys     = "the newest with keys"
 	whyGuarded  = "no newer one holds half of its keys"
+	whyNewer    = "written by a newer redis-sidecar"
 	whyLocked   = "locked"
 	whyFailed   = "could not be deleted"
 )
@@ -144,6 +145,7 @@ const clockSlack = 5 * time.Minute
 type snapshotFacts struct {
 	id       string
 	at       time.Time
+	newer    bool // of a format that this program does not know: nothing else is known
 	damaged  bool // its manifest, or by its last verification its data
 	verified bool // by its last verification
 	counted  bool // its keys are known
@@ -153,8 +155,9 @@ type snapshotFacts struct {
 	scheduled  bool      // that verification
 }
 
-// sound tells that it may be worth something: intact and not known to be empty.
-func (f snapshotFacts) sound() bool { return !f.damaged && (!f.counted || f.keys > 0) }
+// sound tells that it may be worth something to this program: intact and not known
+// to be empty.
+func (f snapshotFacts) sound() bool { return !f.damaged && !f.newer && (!f.counted || f.keys > 0) }
 
 // decide applies the rules to all snapshots, newest first, and returns for each
 // why it stays: nothing for one that is to be deleted.
@@ -201,6 +204,9 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 		add(i, whyVerified)
 	}
 	for i, f := range present {
+		if f.newer {
+			add(i, whyNewer)
+		}
 		if r.guarded(present, i, now) && f.keys > 0 {
 			add(i, whyGuarded)
 		}

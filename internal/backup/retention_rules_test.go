@@ -261,6 +261,42 @@ func FuzzRetention(f *testing.F) {
 	})
 }
 
+// A program that was rolled back finds snapshots of a format that it does not know:
+// they are neither damaged nor its to delete, and not its to verify.
+func TestPruneKeepsNewerFormat(t *testing.T) {
+	s, _ := dirStore(t)
+	ctx := testContext(t)
+	c := newTestCatalogue(t, s)
+	now := time.Now()
+	newer := NewID(now.Add(-5*time.Hour), "newer")
+	put(t, s, c.manifestKey(newer), `{"format_version": 7}`)
+	var ids []string // oldest first
+	for i := range 3 {
+		m := testManifest(now.Add(time.Duration(i-4)*time.Hour), 1)
+		putSnapshot(t, c, m)
+		ids = append(ids, m.ID)
+	}
+	p, err := c.Prune(ctx, Retention{Last: 2, MinCount: 1, ShrinkGuard: 720 * time.Hour}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{ids[0]}, p.Deleted); diff != "" {
+		t.Errorf("deleted (-want +got):\n%s", diff)
+	}
+	want := []Keep{{ID: ids[2], Why: []string{whyLast}}, {ID: ids[1], Why: []string{whyLast}}, {ID: newer, Why: []string{whyNewer}}}
+	if diff := cmp.Diff(want, p.Keeps); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	sampled, err := c.Sample(ctx, 5)
+	if diff := cmp.Diff([]string{ids[2], ids[1]}, sampled); diff != "" || err != nil {
+		t.Errorf("sampled (-want +got):\n%s%v", diff, err)
+	}
+	facts, err := c.Protected(ctx, Retention{})
+	if err != nil || len(facts) != 1 || facts[0].ID != ids[2] {
+		t.Errorf("protected: %v, %v", facts, err)
+	}
+}
+
 // TestTrapWipedServerPushesLastGoodOut: a server loses its data, gets a few keys
 // again, and goes on taking snapshots. However many there are, the last good one
 // stays and somebody is told.

@@ -262,7 +262,7 @@ func (j *Job) loadOf(ctx context.Context, c *Catalogue, id string) LoadServer {
 // olderThan returns the next older snapshot that is not among those chosen.
 func (j *Job) olderThan(id string, chosen []string) string {
 	for _, f := range j.verify.facts {
-		if f.id < id && !f.damaged && !slices.Contains(chosen, f.id) {
+		if f.id < id && !f.damaged && !f.newer && !slices.Contains(chosen, f.id) {
 			return f.id
 		}
 	}

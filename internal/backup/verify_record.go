@@ -138,6 +138,7 @@ type stamp struct {
 // remembered is what the catalogue knows of a snapshot without asking again: the
 // manifest never changes, the record does when its stamp does.
 type remembered struct {
+	newer    bool // a newer program's manifest, of which nothing is known
 	manifest bool // the next three are known
 	counted  bool
 	keys     uint64
@@ -168,6 +169,7 @@ func (c *Catalogue) factsOf(ctx context.Context, folders []folder, idsOnly bool)
 			return err
 		}
 		f := &all[i]
+		f.newer = known.newer
 		f.damaged = damaged || known.failed
 		f.verified = known.passed && !f.damaged
 		f.counted, f.keys = known.counted && !damaged, known.keys
@@ -185,6 +187,8 @@ func (c *Catalogue) recall(ctx context.Context, f folder) (known remembered, dam
 	if !known.manifest {
 		m, err := c.Get(ctx, f.id)
 		switch {
+		case errors.Is(err, ErrNewerFormat):
+			return remembered{newer: true}, false, nil // no damage; it is read again each time
 		case errors.Is(err, ErrNotFound), err != nil && status.ReasonOf(err) == status.ReasonCorrupt:
 			return remembered{}, true, nil
 		case err != nil:

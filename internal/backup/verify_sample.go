@@ -22,6 +22,8 @@ func (c *Catalogue) Sample(ctx context.Context, n int) ([]string, error) {
 }
 
 func sample(all []snapshotFacts, n int) []string {
+	// What a newer program has written, only that can verify.
+	all = slices.DeleteFunc(slices.Clone(all), func(f snapshotFacts) bool { return f.newer })
 	if len(all) == 0 {
 		return nil
 	}
@@ -31,9 +33,9 @@ func sample(all []snapshotFacts, n int) []string {
 		}
 		return f.at
 	}
-	others := slices.Clone(all[1:])
+	newest, others := all[0].id, all[1:]
 	slices.SortStableFunc(others, func(a, b snapshotFacts) int { return checked(a).Compare(checked(b)) })
-	ids := []string{all[0].id}
+	ids := []string{newest}
 	for _, f := range others[:min(max(n, 0), len(others))] {
 		ids = append(ids, f.id)
 	}

@@ -83,7 +83,9 @@ func TestPrintedRuleIsEnoughAndNoMore(t *testing.T) {
 				a.waitJob(t, 20*time.Second, job, "ok", "")
 			}
 			change(t, a, admin)
-			mustRun(t, env, "backup", "now", "--backup.role=any")
+			for _, source := range []string{"bgsave", "stream"} {
+				mustRun(t, env, "backup", "now", "--backup.role=any", "--backup.source="+source)
+			}
 			for range 100 {
 				a.wantMetric(t, "redis_up", "1")
 			}
@@ -119,7 +121,8 @@ func TestPrintedRuleIsEnoughAndNoMore(t *testing.T) {
 	}
 	writeFile(t, "maxmemory 100mb\n")
 	primary := testenv.StartRedis(t)
-	replica := testenv.StartRedisIn(t, t.TempDir(), conf, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.Port), "--replica-announce-ip", "10.9.9.9")
+	replica := testenv.StartRedisIn(t, t.TempDir(), conf, "--replicaof", "127.0.0.1 "+strconv.Itoa(primary.Port), "--replica-announce-ip", "10.9.9.9",
+		"--repl-diskless-sync-delay", "0")
 	testenv.Eventually(t, 20*time.Second, func() error {
 		if in := replica.Do(t, "INFO", "replication").(string); !strings.Contains(in, "master_link_status:up") {
 			return errors.New(in)
@@ -150,7 +153,7 @@ func TestPrintedRuleIsEnoughAndNoMore(t *testing.T) {
 		})
 	})
 
-	node := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t)))
+	node := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t)), "--repl-diskless-sync-delay", "0")
 	node.Do(t, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	scenario("cluster node", node, nil, func(t *testing.T, a *agent, _ func(...string) any) {
 		a.eventually(t, 20*time.Second, func() error { return a.want("/readyz", 200) })

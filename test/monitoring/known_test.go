@@ -36,7 +36,7 @@ var target = map[string]bool{"job": true, "instance": true, "namespace": true, "
 
 // open are labels whose values come from the server: a golden scrape has some of
 // them only.
-var open = map[string]bool{"err": true, "cmd": true, "maxmemory_policy": true, "read_only": true}
+var open = map[string]bool{"err": true, "cmd": true, "maxmemory_policy": true, "read_only": true, "slave_state": true}
 
 // know reads the golden scrapes of the exporter, scrapes the program with all of
 // its jobs on, and reads what is documented.

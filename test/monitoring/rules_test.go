@@ -74,7 +74,7 @@ func TestRulesByPromtool(t *testing.T) {
 // The same tests with targets that have no label of Kubernetes.
 func TestAlertsWithoutKubernetes(t *testing.T) {
 	text := read(t, deploy+"alerts_test.yaml")
-	plain := strings.NewReplacer(`, namespace="prod", pod="redis-0"`, "", `, namespace="prod", pod="redis-1"`, "", `, namespace="prod", pod="redis-5"`, "",
+	plain := strings.NewReplacer(`, namespace="prod", pod="redis-0"`, "", `, namespace="prod", pod="redis-1"`, "", `, namespace="prod", pod="redis-2"`, "", `, namespace="prod", pod="redis-5"`, "",
 		", namespace: prod, pod: redis-0", "", ", namespace: prod, pod: redis-1", "",
 		", namespace: prod", "", ", namespace prod", "").Replace(text)
 	// What was named by its pod is named by its instance.

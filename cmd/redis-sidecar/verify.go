@@ -96,7 +96,7 @@ func (f *verifyFlags) choose(ctx context.Context, l *loaded, c *backup.Catalogue
 
 // verify verifies them all, whatever it finds in each.
 func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, ids []string) error {
-	o := backup.VerifyOptions{Tool: l.tool(), Pod: l.Pod.Name}
+	o := backup.VerifyOptions{Tool: l.tool(), Pod: l.Pod.Name, Log: l.log}
 	if f.load {
 		o.Load = l.loadServer(e, f.server)
 	}

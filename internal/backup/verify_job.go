@@ -211,7 +211,7 @@ func (j *Job) verifyRun(ctx context.Context) error {
 	passed, more := false, 0
 	var trouble error
 	for n := 0; n < len(ids); n++ {
-		o := VerifyOptions{Tool: j.opts.Snapshot.Tool, Pod: j.opts.Snapshot.Pod, Scheduled: true, Progress: j.verifyProgress}
+		o := VerifyOptions{Tool: j.opts.Snapshot.Tool, Pod: j.opts.Snapshot.Pod, Scheduled: true, Progress: j.verifyProgress, Log: j.rep.Logger()}
 		if n == 0 {
 			o.Load = j.loadOf(ctx, catalogue, ids[0])
 		}

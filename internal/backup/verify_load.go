@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,15 +37,20 @@ type VerifyOptions struct {
 	Scheduled bool
 	// Progress may be nil; it is called from the same goroutine, often.
 	Progress func(Progress)
+	// Log is told of a read that is done again; nil: nobody is.
+	Log *slog.Logger
 }
 
 // VerifyAndRecord is Verify, which see, with what the options say, and writes down
 // beside the snapshot what it found, for others to know.
 //
 // An error that carries status.ReasonCorrupt says that the snapshot is damaged; that
-// is recorded, too. Any other says that it could not be verified, as deep as asked
-// for; what was verified before is recorded. When the only trouble is that the
-// record could not be written, the error wraps ErrNotRecorded.
+// is recorded, too. Data that are not what the manifest says are read a second time
+// before: a proxy or a memory cell that fails once is no damage of the snapshot.
+// ErrNotFound is of one that was deleted meanwhile. Any other error says that it
+// could not be verified, as deep as asked for; what was verified before is recorded.
+// When the only trouble is that the record could not be written, the error wraps
+// ErrNotRecorded.
 func (c *Catalogue) VerifyAndRecord(ctx context.Context, id string, o VerifyOptions) (Manifest, Verification, error) {
 	began := time.Now()
 	v := Verification{Tool: o.Tool, Pod: o.Pod, Scheduled: o.Scheduled}
@@ -52,10 +59,9 @@ func (c *Catalogue) VerifyAndRecord(ctx context.Context, id string, o VerifyOpti
 		return Manifest{}, v, fmt.Errorf("verify: %w", err)
 	}
 	v.ObjectSHA256 = m.Object.SHA256
-	if o.Load != nil && c.Level(m) == LevelFull {
-		err = c.verifyLoaded(ctx, m, o, &v)
-	} else if _, err = c.Verify(ctx, id, o.Progress); err == nil {
-		v.Level = c.Level(m)
+	err = c.verifyTwice(ctx, m, o, &v)
+	if err != nil && c.gone(ctx, id) {
+		return m, Verification{}, fmt.Errorf("verify: snapshot %s was deleted meanwhile: %w", id, ErrNotFound)
 	}
 	if status.ReasonOf(err) == status.ReasonCorrupt {
 		v.Level, v.Damage = cmp.Or(v.Level, c.Level(m)), damageText(err)
@@ -68,9 +74,50 @@ func (c *Catalogue) VerifyAndRecord(ctx context.Context, id string, o VerifyOpti
 	}
 	v.VerifiedAt, v.Duration = time.Now().UTC().Truncate(time.Millisecond), seconds(time.Since(began))
 	if recordErr := c.record(ctx, id, v); recordErr != nil && err == nil {
+		if c.gone(ctx, id) {
+			return m, Verification{}, fmt.Errorf("verify: snapshot %s was deleted meanwhile: %w", id, ErrNotFound)
+		}
 		err = status.WithReason(status.ReasonOf(recordErr), fmt.Errorf("%w: %w", ErrNotRecorded, recordErr))
 	}
 	return m, v, err
+}
+
+// verifyTwice verifies as deep as asked for, and what was read amiss once more. The
+// level that was reached is in v.
+func (c *Catalogue) verifyTwice(ctx context.Context, m Manifest, o VerifyOptions, v *Verification) error {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	first := c.verifyOnce(ctx, m, o, v)
+	// With a level it was read well; then it is the server that does not like it.
+	if status.ReasonOf(first) != status.ReasonCorrupt || v.Level != "" || c.gone(ctx, m.ID) {
+		return first
+	}
+	log.Warn("what was read of a snapshot is not what its manifest says: it is read a second time", "snapshot", m.ID, "error", first)
+	err := c.verifyOnce(ctx, m, o, v)
+	if v.Level != "" {
+		log.Warn("the second read of the snapshot was good: something between the store and this process alters data now and then", "snapshot", m.ID, "first", first)
+	}
+	return err
+}
+
+func (c *Catalogue) verifyOnce(ctx context.Context, m Manifest, o VerifyOptions, v *Verification) error {
+	if o.Load != nil && c.Level(m) == LevelFull {
+		return c.verifyLoaded(ctx, m, o, v)
+	}
+	_, err := c.Verify(ctx, m.ID, o.Progress)
+	if err == nil {
+		v.Level = c.Level(m)
+	}
+	return err
+}
+
+// gone tells whether a snapshot was deleted: a store that does not answer does not
+// say so.
+func (c *Catalogue) gone(ctx context.Context, id string) bool {
+	_, err := c.store.Stat(ctx, c.manifestKey(id))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // ErrNotRecorded is wrapped by the error for a verification that passed and could

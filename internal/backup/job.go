@@ -137,6 +137,7 @@ type Job struct {
 	stand       func(ctx context.Context) (standing, error)
 
 	requests chan *request
+	early    *request      // taken already, by what was interrupted for it; owned by the goroutine of Run
 	ended    chan struct{} // closed when Run takes no more requests
 
 	verify verifying
@@ -244,7 +245,10 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 				next = j.replan(next, now)
 			}
 			if err == nil {
-				j.verifyDue(ctx)
+				j.tell()
+			}
+			if err == nil && due == nil {
+				j.verifyDue(ctx, next)
 				now = time.Now()
 			}
 			look.after(err, now, j)
@@ -253,6 +257,9 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 				due = nil
 			}
 			look = visit{task: refreshing, at: now.Add(refreshEvery), done: true} // what a snapshot said stands until the next
+			if j.due(now) {
+				look.at = now.Add(verifySoon)
+			}
 			next = j.replan(next, now)
 		case this.over:
 			j.failed(err)
@@ -323,24 +330,36 @@ func drain(ctx context.Context, hurry <-chan struct{}, d time.Duration) (work co
 // false when ctx ends before both. It looks at the clock every now and then: clocks
 // are set, machines sleep.
 func (j *Job) wait(ctx context.Context, at time.Time) (req *request, ok bool) {
+	req, j.early = j.early, nil
+	if req == nil {
+		req = j.await(ctx, at)
+	}
+	switch {
+	case ctx.Err() == nil:
+		return req, true
+	case req != nil:
+		req.done <- Outcome{Err: status.WithReason(status.ReasonCanceled, fmt.Errorf("%w: the sidecar ends", errNotServing))}
+	}
+	return nil, false
+}
+
+// await returns at a time of day, or when ctx ends, or with a request, whichever
+// comes first.
+func (j *Job) await(ctx context.Context, at time.Time) *request {
 	for {
 		left := time.Until(at.Round(0)) // by the wall clock
 		if left <= 0 {
-			return nil, ctx.Err() == nil
+			return nil
 		}
 		timer := time.NewTimer(min(left, time.Minute))
 		select {
 		case <-timer.C:
 		case req := <-j.requests:
 			timer.Stop()
-			if ctx.Err() != nil {
-				req.done <- Outcome{Err: status.WithReason(status.ReasonCanceled, fmt.Errorf("%w: the sidecar ends", errNotServing))}
-				return nil, false
-			}
-			return req, true
+			return req
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, false
+			return nil
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"path"
 	"sync"
 	"time"
 
@@ -31,12 +32,16 @@ import (
 // write for its TTL, counted from before its last write, so that it always knows
 // first.
 //
+// <instance>/verify-lease.json is kept in the same way by whoever verifies by
+// schedule. It is another object, so that no snapshot ever waits for it.
+//
 // Where the store ignores conditions, the lease is written, and read back after a
 // moment: of two the one that wrote last has it. That can fail; then two snapshots
 // are taken, each whole and of its own name.
 
 const (
-	leaseName = "lease.json"
+	leaseName       = "lease.json"
+	verifyLeaseName = "verify-lease.json"
 
 	// DefaultLeaseTTL is how long a killed holder keeps the others waiting.
 	DefaultLeaseTTL = time.Minute
@@ -128,8 +133,12 @@ type Lease struct {
 
 // NewLease returns the lease of an instance, see ValidInstance. It asks nothing.
 func NewLease(store Store, instance string, opts LeaseOptions) *Lease {
+	return newLease(store, instance+"/"+leaseName, opts)
+}
+
+func newLease(store Store, key string, opts LeaseOptions) *Lease {
 	l := &Lease{
-		store: store, key: instance + "/" + leaseName, holder: cleanPod(opts.Pod) + "/" + rand.Text()[:10], pod: cleanPod(opts.Pod),
+		store: store, key: key, holder: cleanPod(opts.Pod) + "/" + rand.Text()[:10], pod: cleanPod(opts.Pod),
 		ttl: opts.TTL, settles: leaseSettles, log: opts.Log, process: thisProcess(), mode: LeaseUnknown,
 	}
 	if l.ttl <= 0 {
@@ -302,7 +311,7 @@ func (l *Lease) read(ctx context.Context) (LeaseRecord, string, error) {
 		return LeaseRecord{}, "", err
 	default:
 		if json.Unmarshal(data, &rec) != nil {
-			rec = LeaseRecord{Holder: "somebody (" + leaseName + " cannot be read)"}
+			rec = LeaseRecord{Holder: "somebody (" + path.Base(l.key) + " cannot be read)"}
 		}
 		rec.Holder, rec.Pod, rec.Purpose = legible(rec.Holder), legible(rec.Pod), legible(rec.Purpose)
 	}
@@ -498,6 +507,9 @@ func (l *Lease) setHeld(held bool) {
 
 // leaseKey is where the lease of the instance is.
 func (c *Catalogue) leaseKey() string { return c.instance + "/" + leaseName }
+
+// verifyLeaseKey is where the lease of the instance's verifications is.
+func (c *Catalogue) verifyLeaseKey() string { return c.instance + "/" + verifyLeaseName }
 
 // Lease returns the lease of the catalogue's instance. It asks nothing.
 func (c *Catalogue) Lease(opts LeaseOptions) *Lease { return NewLease(c.store, c.instance, opts) }

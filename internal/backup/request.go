@@ -44,7 +44,7 @@ func (j *Job) ask(ctx context.Context, patience time.Duration) (*request, error)
 	defer tick.Stop()
 	for {
 		j.mu.Lock()
-		running, verifying := j.detail.Running, j.detail.Verifying != nil
+		running := j.detail.Running
 		j.mu.Unlock()
 		if running != nil {
 			return nil, status.WithHint(status.ReasonLease, "its data is of a moment before this request: when it is done, try again",
@@ -57,9 +57,6 @@ func (j *Job) ask(ctx context.Context, patience time.Duration) (*request, error)
 		case <-j.ended:
 			return nil, status.WithReason(status.ReasonCanceled, fmt.Errorf("%w: the sidecar ends", errNotServing))
 		case <-ctx.Done():
-			if verifying {
-				return nil, status.WithHint(status.ReasonTimeout, "when that is done, try again, or take one by hand: redis-sidecar backup now --force", fmt.Errorf("%w: it verifies snapshots", errNotServing))
-			}
 			return nil, status.WithHint(status.ReasonTimeout, "it reads the store: try again", errNotServing)
 		}
 	}

@@ -146,6 +146,7 @@ type snapshotFacts struct {
 	id       string
 	at       time.Time
 	newer    bool // of a format that this program does not know: nothing else is known
+	gone     bool // deleted since the listing: nothing else is known
 	damaged  bool // its manifest, or by its last verification its data
 	verified bool // by its last verification
 	counted  bool // its keys are known

@@ -290,24 +290,6 @@ func (j *Job) showLease() {
 	})
 }
 
-// underLease does what only one pod should, such as deleting and verifying. done
-// is false when somebody else has the lease: then it is for that pod to do.
-func (j *Job) underLease(ctx context.Context, purpose string, do func(ctx context.Context) error) (done bool, err error) {
-	c, err := j.snapshotter.Locate(ctx)
-	if err != nil {
-		return false, err
-	}
-	err = j.leaseOf(c).Do(ctx, purpose, func(ctx context.Context) error {
-		j.showLease()
-		return do(ctx)
-	})
-	j.showLease()
-	if errors.Is(err, ErrHeld) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // lastOne takes a last snapshot when the job was told to stop by the end of ctx, at
 // stopped, if that is wanted and there is time.
 func (j *Job) lastOne(ctx context.Context, hurry <-chan struct{}, stopped time.Time) error {

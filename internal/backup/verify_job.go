@@ -37,6 +37,12 @@ const (
 	// twice as long and so on.
 	verifyRetryLeast = 10 * time.Minute
 	verifyRetryMost  = 6 * time.Hour
+	// verifySoon is how long after a snapshot a verification begins that is due: one
+	// that was interrupted by it, for one.
+	verifySoon = 30 * time.Second
+	// verifyInterruptions of the same snapshot in a row are a failure: to read it
+	// again and again is not free either.
+	verifyInterruptions = 3
 )
 
 // verifying is what a Job knows of its verifications.
@@ -47,8 +53,10 @@ type verifying struct {
 	lastRun   time.Time           // that did all it should
 	notBefore time.Time           // after a failure
 	failures  int
-	failure   error  // of the last run; nil when it did all it should
-	shown     string // what Job.trouble said when it was last reported
+	lease     *Lease      // nil until it was asked for
+	pending   *pendingRun // what was interrupted; nil: nothing
+	failure   error       // of the last run; nil when it did all it should
+	shown     string      // what Job.trouble said when it was last reported
 
 	counts verifyCounts // guarded by Job.mu
 }
@@ -71,6 +79,8 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 	if err != nil {
 		return err
 	}
+	// What the retention of another pod has deleted since the listing is no damage.
+	all = slices.DeleteFunc(all, func(f snapshotFacts) bool { return f.gone })
 	j.verify.facts = all
 	var newest time.Time
 	broken := 0
@@ -141,29 +151,26 @@ func (j *Job) tell() {
 	j.rep.Warn(reason, text)
 }
 
-// verifyDue verifies what is due, if anything is. It is called between snapshots,
-// so never beside one of this pod's; ctx should end at once when the job is to stop.
-func (j *Job) verifyDue(ctx context.Context) {
-	j.tell()
+// errSnapshotFirst is why a verification is interrupted.
+var errSnapshotFirst = errors.New("a snapshot comes first")
+
+// verifyDue verifies what is due, if anything is. A snapshot never waits for it: it
+// is interrupted at once at the time until, by a request and by the end of ctx, and
+// what it was at is verified later, from its start. Other pods' snapshots do not
+// mind it, as it has a lease of its own.
+func (j *Job) verifyDue(ctx context.Context, until time.Time) {
 	if !j.due(time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	// Under the lease: so it is never beside a snapshot of another pod either.
-	ran := false
-	_, err := j.underLease(ctx, "verification", func(ctx context.Context) error {
-		// What was due may have been done while this pod waited for its turn.
-		if err := j.refresh(ctx); err != nil {
-			return err
-		}
-		if ran = j.due(time.Now()); !ran {
-			return nil
-		}
-		began := time.Now()
-		defer func() { j.tally(func(c *verifyCounts) { c.lastDuration = time.Since(began) }) }()
-		return j.verifyRun(ctx)
-	})
+	work, release := j.untilSnapshot(ctx, until)
+	ran, err := j.verifyUnderLease(work)
+	stopped := work.Err() != nil
+	if stopped && ctx.Err() == nil {
+		err = j.interrupted(ran, err)
+	}
+	release()
 	if errors.Is(err, context.Canceled) || err == nil && !ran {
 		return // stopped, or for another pod to do
 	}
@@ -175,15 +182,90 @@ func (j *Job) verifyDue(ctx context.Context) {
 	} else {
 		j.verify.lastRun, j.verify.failures = time.Now(), 0
 	}
+	if stopped || j.early != nil {
+		return // a snapshot waits
+	}
 	if err := j.refresh(ctx); err == nil { // its records are news
 		j.tell()
 	}
 }
 
-// due tells whether a verification is due.
+// untilSnapshot returns a context that ends when a snapshot is to be taken: at a
+// time, or when one is asked for; then it is left to wait, which see, as j.early.
+func (j *Job) untilSnapshot(ctx context.Context, at time.Time) (work context.Context, release func()) {
+	work, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		j.early = j.await(work, at)
+		cancel(errSnapshotFirst)
+	}()
+	return work, func() {
+		cancel(nil)
+		<-ended
+	}
+}
+
+// interrupted returns what came of a verification that has ended with err after it
+// was to end: context.Canceled if it is to go on soon.
+func (j *Job) interrupted(ran bool, err error) error {
+	p := j.verify.pending
+	switch {
+	case !ran:
+		return context.Canceled
+	case err == nil, p == nil:
+		return err // it was done by then
+	}
+	p.interrupted++
+	id := p.ids[0]
+	if p.interrupted < verifyInterruptions {
+		j.rep.Logger().Info("the verification was interrupted: a snapshot comes first; it begins anew after that", "snapshot", id, "times", p.interrupted)
+		return context.Canceled
+	}
+	j.verify.pending = nil
+	j.tally(func(c *verifyCounts) { c.failed++ })
+	return status.WithHint(status.ReasonTimeout, "let backup verify do it where there is time, or take snapshots less often",
+		fmt.Errorf("verify: snapshot %s: interrupted %d times in a row by snapshots, which are due more often than it takes", id, p.interrupted))
+}
+
+// verifyUnderLease verifies, if no other pod does. ran tells that it has begun.
+func (j *Job) verifyUnderLease(ctx context.Context) (ran bool, err error) {
+	c, err := j.snapshotter.Locate(ctx)
+	if err != nil {
+		return false, err
+	}
+	if v := &j.verify; v.lease == nil || v.lease.key != c.verifyLeaseKey() {
+		v.lease = newLease(c.store, c.verifyLeaseKey(), LeaseOptions{Pod: j.opts.Snapshot.Pod, TTL: j.opts.LeaseTTL, Log: j.rep.Logger()})
+	}
+	err = j.verify.lease.Do(ctx, "verification", func(ctx context.Context) error {
+		// What was due may have been done while this pod waited for its turn.
+		if err := j.refresh(ctx); err != nil {
+			return err
+		}
+		if ran = j.due(time.Now()); !ran {
+			return nil
+		}
+		began := time.Now()
+		defer func() {
+			if ctx.Err() == nil {
+				j.tally(func(c *verifyCounts) { c.lastDuration = time.Since(began) })
+			}
+		}()
+		return j.verifyRun(ctx)
+	})
+	if errors.Is(err, ErrHeld) {
+		return false, nil
+	}
+	return ran, err
+}
+
+// due tells whether a verification is due, or one that was interrupted is to go on.
 func (j *Job) due(now time.Time) bool {
 	if j.opts.Verify.Schedule.IsZero() || len(j.verify.facts) == 0 || now.Before(j.verify.notBefore) {
 		return false
+	}
+	if j.goOn(); j.verify.pending != nil {
+		return true
 	}
 	last := j.verify.lastRun
 	for _, f := range j.verify.facts {
@@ -198,40 +280,84 @@ func (j *Job) due(now time.Time) bool {
 	return !next.IsZero() && !next.After(now)
 }
 
-// verifyRun verifies the plan. The error says why it was not done; damage that
-// was found is none.
+// goOn leaves of a run that was interrupted what is still to be done: not what was
+// deleted since, nor what another pod has verified.
+func (j *Job) goOn() {
+	p := j.verify.pending
+	if p == nil {
+		return
+	}
+	first := p.ids[0]
+	p.ids = slices.DeleteFunc(p.ids, func(id string) bool {
+		i := slices.IndexFunc(j.verify.facts, func(f snapshotFacts) bool { return f.id == id })
+		return i < 0 || !j.verify.facts[i].verifiedAt.Before(p.began)
+	})
+	switch {
+	case len(p.ids) == 0:
+		j.verify.pending = nil
+	case p.ids[0] != first:
+		p.interrupted = 0
+	}
+}
+
+// pendingRun is a run of verifications that is not done.
+type pendingRun struct {
+	began       time.Time
+	newest      string   // the id that is also loaded, if any is
+	ids         []string // what is left, at least one; the first was being verified
+	interrupted int      // so many times in a row while it was
+	passed      bool     // one has
+	more        int      // were added after damage
+}
+
+// verifyRun verifies the plan, or what an interruption has left of it. The error
+// says why it was not done; damage that was found is none.
 func (j *Job) verifyRun(ctx context.Context) error {
 	plan := j.opts.Verify
 	catalogue := j.snapshotter.catalogue.WithIdentityFile(plan.IdentityFile)
-	ids := sample(j.verify.facts, plan.Sample)
-	// Snapshots wait for it, so it is seen from the start, not from the first byte.
+	run := j.verify.pending
+	if run == nil {
+		ids := sample(j.verify.facts, plan.Sample)
+		if len(ids) == 0 {
+			return nil // all are of a newer program
+		}
+		run = &pendingRun{began: time.Now(), newest: ids[0], ids: ids}
+	}
+	j.verify.pending = nil
+	// It is seen from the start, not from the first byte.
 	j.verifyProgress(Progress{Phase: PhaseVerify})
 	defer j.setDetail(func(d *Detail) { d.Verifying = nil })
-	j.rep.Logger().Info("verifying snapshots: none is taken meanwhile", "snapshots", ids)
-	passed, more := false, 0
+	j.rep.Logger().Info("verifying snapshots", "snapshots", run.ids)
 	var trouble error
+	ids := run.ids
 	for n := 0; n < len(ids); n++ {
 		o := VerifyOptions{Tool: j.opts.Snapshot.Tool, Pod: j.opts.Snapshot.Pod, Scheduled: true, Progress: j.verifyProgress, Log: j.rep.Logger()}
-		if n == 0 {
-			o.Load = j.loadOf(ctx, catalogue, ids[0])
+		if ids[n] == run.newest {
+			o.Load = j.loadOf(ctx, catalogue, ids[n])
 		}
 		m, v, err := catalogue.VerifyAndRecord(ctx, ids[n], o)
 		switch {
-		case ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil:
+			if n > 0 {
+				run.interrupted = 0
+			}
+			if run.ids = ids[n:]; errors.Is(context.Cause(ctx), errSnapshotFirst) {
+				j.verify.pending = run
+			}
 			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		case errors.Is(err, ErrNotFound):
 			continue // deleted meanwhile
 		case err == nil, errors.Is(err, ErrNotRecorded):
-			passed = true
+			run.passed = true
 			j.tally(func(c *verifyCounts) { c.passed++ })
 			j.rep.Logger().Info("a snapshot was verified", "snapshot", m.ID, "level", string(v.Level), "server", v.Server, "seconds", v.Duration)
 		case status.ReasonOf(err) == status.ReasonCorrupt:
 			j.tally(func(c *verifyCounts) { c.damaged++ })
 			j.rep.Failure(err)
 			j.rep.Logger().LogAttrs(ctx, slog.LevelError, "a snapshot in the store is damaged", slog.String("snapshot", ids[n]), slog.Any("error", err), slog.String("hint", status.HintOf(err)))
-			if next := j.olderThan(ids[n], ids); !passed && more < moreAfterDamage && next != "" {
+			if next := j.olderThan(ids[n], ids); !run.passed && run.more < moreAfterDamage && next != "" {
 				ids = slices.Insert(ids, n+1, next)
-				more++
+				run.more++
 			}
 			continue
 		default:

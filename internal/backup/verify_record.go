@@ -139,6 +139,7 @@ type stamp struct {
 // manifest never changes, the record does when its stamp does.
 type remembered struct {
 	newer    bool // a newer program's manifest, of which nothing is known
+	gone     bool // deleted since the listing
 	manifest bool // the next three are known
 	counted  bool
 	keys     uint64
@@ -169,7 +170,7 @@ func (c *Catalogue) factsOf(ctx context.Context, folders []folder, idsOnly bool)
 			return err
 		}
 		f := &all[i]
-		f.newer = known.newer
+		f.newer, f.gone = known.newer, known.gone
 		f.damaged = damaged || known.failed
 		f.verified = known.passed && !f.damaged
 		f.counted, f.keys = known.counted && !damaged, known.keys
@@ -189,7 +190,9 @@ func (c *Catalogue) recall(ctx context.Context, f folder) (known remembered, dam
 		switch {
 		case errors.Is(err, ErrNewerFormat):
 			return remembered{newer: true}, false, nil // no damage; it is read again each time
-		case errors.Is(err, ErrNotFound), err != nil && status.ReasonOf(err) == status.ReasonCorrupt:
+		case errors.Is(err, ErrNotFound):
+			return remembered{gone: true}, true, nil // nothing to restore, so nothing that counts for a rule
+		case err != nil && status.ReasonOf(err) == status.ReasonCorrupt:
 			return remembered{}, true, nil
 		case err != nil:
 			return remembered{}, false, err // what cannot be read now may be the good one

@@ -205,9 +205,7 @@ func (a *agent) addBackup(e *env, routes *web.Routes) error {
 	if a.l.Backup.Schedule == "" {
 		const why = "backup.schedule is not set"
 		rep.Disable(why)
-		routes.Actions[backupPath] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "503: no backups are taken: "+why, http.StatusServiceUnavailable)
-		})
+		routes.Actions[backupPath] = backup.NoRequests(why, "set backup.schedule and backup.store")
 		return nil
 	}
 	schedule, err := backup.ParseSchedule(a.l.Backup.Schedule)

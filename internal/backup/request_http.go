@@ -55,6 +55,14 @@ func NewRequestHandler(j *Job, opts RequestOptions) *RequestHandler {
 	return &RequestHandler{job: j, opts: opts}
 }
 
+// NoRequests returns the handler where no snapshots are taken, and says why and what
+// to do.
+func NoRequests(why, hint string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusServiceUnavailable, requestReply{State: "refused", Error: "no backups are taken: " + why, Hint: hint})
+	})
+}
+
 // requestReply is the body of every answer.
 type requestReply struct {
 	State    string           `json:"state"` // idle, waiting, running, done, failed, refused

@@ -109,6 +109,17 @@ func (j *testJob) wantNext(want time.Duration) {
 	}
 }
 
+// Where backups are off, the answer has the same form.
+func TestRequestWithoutBackups(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		a := askHandler(t, NoRequests("backup.schedule is not set", "set it"), method, "/backup", nil)
+		a.want(t, 503, "refused", "", "no backups are taken: backup.schedule is not set")
+		if a.body.Hint != "set it" {
+			t.Errorf("hint %q", a.body.Hint)
+		}
+	}
+}
+
 // A request that fails says why, and is tried again.
 func TestRequestFails(t *testing.T) {
 	tests := []struct {

@@ -309,7 +309,9 @@ func TestBackupOnDemand(t *testing.T) {
 	a.wantMetric(t, `redis_sidecar_backup_runs_total{trigger="request"}`, "3")
 
 	off := start(t, env)
-	off.mustGet(t, "/backup", 503)
+	if body := off.mustGet(t, "/backup", 503); !strings.Contains(body, `"state": "refused"`) || !strings.Contains(body, "backup.schedule is not set") {
+		t.Errorf("without a schedule: %s", body)
+	}
 }
 
 // SIGTERM with redis-server still there brings one more snapshot; without it, a

@@ -88,20 +88,22 @@ func catalogueRunOf(shard shardChoice, extra func(*flag.FlagSet), do func(ctx co
 }
 
 func backupNowCommand() *command {
-	var wait, force bool
+	var wait, force, prune bool
 	return &command{
 		name: "backup now", summary: "Take one snapshot now, and wait until it is verified and stored.",
-		text: "Runs beside redis-server, with its data directory mounted: it needs no running agent. Snapshots that no rule of\n" +
-			"backup.retention keeps are deleted afterwards, as after a scheduled one. While another pod or the agent takes one, it\n" +
-			"does nothing and says who.",
+		text: "Runs beside redis-server, with its data directory mounted: it needs no running agent. While another pod or the agent\n" +
+			"takes one, it does nothing and says who. No snapshot is deleted unless --prune is given: the rules of an agent that\n" +
+			"has them from its command line are not known here.",
 		flags: "  --wait\n        Wait until the one that is being taken is over, then take this one.\n" +
-			"  --force\n        Do not ask who else takes one. Two at the same time are both whole.\n",
+			"  --force\n        Do not ask who else takes one. Two at the same time are both whole.\n" +
+			"  --prune\n        Afterwards delete the snapshots that no rule of backup.retention, as set for this command, keeps.\n",
 		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n  8  not done: another one is being taken\n",
 		sections: backupSections,
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
 				fs.BoolVar(&wait, "wait", false, "")
 				fs.BoolVar(&force, "force", false, "")
+				fs.BoolVar(&prune, "prune", false, "")
 			})
 			if err != nil {
 				return err
@@ -123,19 +125,19 @@ func backupNowCommand() *command {
 				return err
 			}
 			if force {
-				return backupNow(ctx, e, l, snap)
+				return backupNow(ctx, e, l, snap, prune)
 			}
 			c, err := snap.Locate(ctx)
 			if err != nil {
 				return err
 			}
-			return l.underLease(ctx, c, wait, func(ctx context.Context) error { return backupNow(ctx, e, l, snap) })
+			return l.underLease(ctx, c, wait, func(ctx context.Context) error { return backupNow(ctx, e, l, snap, prune) })
 		},
 	}
 }
 
-// backupNow takes a snapshot and deletes old ones.
-func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter) error {
+// backupNow takes a snapshot, and deletes old ones if that is wanted.
+func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter, pruning bool) error {
 	line := newProgressLine(e, l.log, "backup")
 	m, err := snap.Snapshot(ctx, line.backupProgress)
 	line.done()
@@ -146,6 +148,9 @@ func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter)
 		return snapshotError(err)
 	}
 	fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
+	if !pruning {
+		return nil
+	}
 	return prune(ctx, e, l, snap.Catalogue(), false, false)
 }
 

@@ -136,8 +136,13 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	}
 	phase("backup: retention, deletion")
 	for range 2 { // two that are newer than the first, whenever the scheduled one was
-		mustRun(t, env, "backup", "now", "--backup.retention.keep-last=2")
+		mustRun(t, env, "backup", "now", "--backup.retention.keep-last=1") // not the agent's rule, and not asked to prune
 	}
+	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
+	if len(list) < 4 || !held(first.ID) {
+		t.Errorf("backup now without --prune left %v", list)
+	}
+	mustRun(t, env, "backup", "now", "--prune", "--backup.retention.keep-last=2")
 	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
 	if len(list) < 2 || len(list) > 3 || held(first.ID) {
 		t.Errorf("keep-last 2 left %v of what began with %s", list, first.ID)

@@ -44,7 +44,7 @@ func killedAt(calls []string) (at []callAt, names []string) {
 func killDirRows() []row {
 	return []row{{group: groupKillDir, step: "all", expand: func(all *trial) []row {
 		w := dirWorld(all)
-		calls, s := w.traced(w.storeDir, callAt{}, "backup", "now")
+		calls, s := w.traced(w.storeDir, callAt{}, "backup", "now", "--prune")
 		if s.cmd.ProcessState.ExitCode() != 0 {
 			all.Fatalf("backup now under the tracer: %s", s.stderr.String())
 		}
@@ -70,7 +70,7 @@ func dirWorld(t *trial) *world {
 func killDir(t *trial, at callAt) {
 	w := dirWorld(t)
 	before := w.truth.saves()
-	_, s := w.traced(w.storeDir, at, "backup", "now")
+	_, s := w.traced(w.storeDir, at, "backup", "now", "--prune")
 	if code := s.cmd.ProcessState.ExitCode(); code != killedCode {
 		w.Fatalf("not killed at call %v: exit code %d: %s", at, code, s.stderr.String())
 	}

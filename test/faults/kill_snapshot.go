@@ -147,7 +147,11 @@ func (w *world) arm(s step, do func(*sidecar)) *sidecar {
 		r.Skip, r.Times, r.Do = s.skip, 1, strike
 		w.store.Set(r)
 	}
-	run = w.start("backup", "now")
+	command := []string{"backup", "now"}
+	if s.keep > 0 {
+		command = append(command, "--prune")
+	}
+	run = w.start(command...)
 	close(started)
 	if s.open {
 		testenv.Eventually(w, 10*time.Second, func() error {

@@ -202,7 +202,7 @@ func pruneTrouble(t *trial, how string) {
 		rule.Kind = testenv.Cut
 	}
 	w.store.Set(rule, testenv.Rule{Method: http.MethodPost, Query: "delete", Kind: rule.Kind, Status: rule.Status, Body: rule.Body})
-	run := w.start("backup", "now")
+	run := w.start("backup", "now", "--prune")
 	code := run.wait(w, 8*time.Minute)
 	if w.store.Struck() == 0 {
 		w.Fatalf("the store was not asked for that: %q", w.store.Requests())

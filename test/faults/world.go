@@ -201,11 +201,11 @@ func tail(s string) string {
 	return s[max(0, len(s)-enough):]
 }
 
-// backupAgain takes a snapshot past all trouble, which has to succeed and to be
-// right: nothing that a failure has left is in its way.
+// backupAgain takes a snapshot past all trouble, and prunes. It has to succeed and
+// the snapshot to be right: nothing that a failure has left is in its way.
 func (w *world) backupAgain() {
 	before := w.truth.saves()
-	s := w.past().start("backup", "now")
+	s := w.past().start("backup", "now", "--prune")
 	if code := s.wait(w, time.Minute); code != 0 {
 		w.violated(otherFault, "the next backup fails: exit code %d\n%s", code, s.stderr.String())
 		return

@@ -88,7 +88,7 @@ func catalogueRunOf(shard shardChoice, extra func(*flag.FlagSet), do func(ctx co
 }
 
 func backupNowCommand() *command {
-	var wait, force, prune bool
+	var wait, force, prune, unencrypted bool
 	return &command{
 		name: "backup now", summary: "Take one snapshot now, and wait until it is verified and stored.",
 		text: "Runs beside redis-server, with its data directory mounted: it needs no running agent. While another pod or the agent\n" +
@@ -96,7 +96,9 @@ func backupNowCommand() *command {
 			"has them from its command line are not known here.",
 		flags: "  --wait\n        Wait until the one that is being taken is over, then take this one.\n" +
 			"  --force\n        Do not ask who else takes one. Two at the same time are both whole.\n" +
-			"  --prune\n        Afterwards delete the snapshots that no rule of backup.retention, as set for this command, keeps.\n",
+			"  --prune\n        Afterwards delete the snapshots that no rule of backup.retention, as set for this command, keeps.\n" +
+			"  --unencrypted\n        Store it unencrypted although the newest snapshot is encrypted. Without this flag that is refused, because the\n" +
+			"        setting is then most likely on the agent's command line only.\n",
 		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n  8  not done: another one is being taken\n",
 		sections: backupSections,
 		run: func(ctx context.Context, e *env, args []string) error {
@@ -104,6 +106,7 @@ func backupNowCommand() *command {
 				fs.BoolVar(&wait, "wait", false, "")
 				fs.BoolVar(&force, "force", false, "")
 				fs.BoolVar(&prune, "prune", false, "")
+				fs.BoolVar(&unencrypted, "unencrypted", false, "")
 			})
 			if err != nil {
 				return err
@@ -123,6 +126,11 @@ func backupNowCommand() *command {
 			snap, err := backup.NewSnapshotter(l.snapshotOptions(), client, st)
 			if err != nil {
 				return err
+			}
+			if !unencrypted {
+				if err := snap.CheckKept(ctx); err != nil {
+					return err
+				}
 			}
 			if force {
 				return backupNow(ctx, e, l, snap, prune)

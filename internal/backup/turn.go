@@ -260,6 +260,8 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 		j.rep.Warn(status.ReasonOf(err), message+"; but: "+err.Error())
 	case j.mend.state() != "":
 		j.rep.Warn(status.ReasonMisconf, message+"; but the server refuses writes (MISCONF) until a save succeeds: "+j.mend.state())
+	case j.encryptedBefore(m) != "":
+		j.rep.Warn(status.ReasonKey, message+"; but it is not encrypted, and "+j.encryptedBefore(m)+" is: backup.encryption.recipients is not set here")
 	case len(pruned.Ahead) > 0:
 		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
 	case pruned.Spared != "":

@@ -94,7 +94,7 @@ func storeDiskIsFull(t *trial) {
 	w.judge(run, run.wait(w, time.Minute), fails)
 	w.outcomeOf(before, w.outcome, w.outcome)
 	w.intact()
-	w.must("backup", "delete", w.ids()[0])
+	w.must("backup", "delete", "--force", w.ids()[0])
 	w.backupAgain()
 }
 

@@ -16,14 +16,13 @@ const hintUnencrypted = "set backup.encryption.recipients (or recipients-file) a
 // others. It does not ask the server, so it does not know the shard of a cluster:
 // there, the newest snapshot of any shard counts. The error has ReasonKey.
 func (s *Snapshotter) CheckKept(ctx context.Context) error {
-	if e := s.opts.Encryption; len(e.Recipients) > 0 || e.RecipientsFile != "" {
-		return nil
-	}
 	m, ok, err := s.newestOfAll(ctx)
 	if err != nil {
 		return fmt.Errorf("are the snapshots encrypted: %w", err)
 	}
-	if ok && m.Object.Encryption == EncryptionAge {
+	s.learnFrom(m)
+	e := s.opts.Encryption
+	if ok && m.Object.Encryption == EncryptionAge && len(e.Recipients) == 0 && e.RecipientsFile == "" {
 		return status.WithHint(status.ReasonKey, hintUnencrypted,
 			fmt.Errorf("the newest snapshot in %s, %s, is encrypted, and this one would not be: no recipients are set", m.Instance, m.ID))
 	}

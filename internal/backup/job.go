@@ -548,6 +548,7 @@ func (j *Job) refresh(ctx context.Context) error {
 		lines = append(lines, j.line(e))
 	}
 	j.entries, j.present = entries, present
+	j.snapshotter.learnFrom(present)
 	j.remember(newest)
 	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(folders), lines })
 	return nil

@@ -74,8 +74,22 @@ type Snapshotter struct {
 
 	distrust distrust // of bgsave; used by Snapshot only
 
-	mu   sync.Mutex
-	left leftovers // as of the last snapshot
+	mu     sync.Mutex
+	left   leftovers // as of the last snapshot
+	before Manifest  // a snapshot of this server or its peers, see likelyStored; zero until known
+}
+
+// learnFrom lets the next snapshot be expected to be like m.
+func (s *Snapshotter) learnFrom(m Manifest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = m
+}
+
+func (s *Snapshotter) like() Manifest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.before
 }
 
 // NewSnapshotter returns a Snapshotter; the error is about opts.
@@ -269,7 +283,7 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 	r.report.keys(at.after.keys)
 	r.report.phase(PhaseSave, estimate)
 	m.Object.Name = objectName(CompressionZstd, r.seal.name())
-	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), estimate, r.seal, r.opts.RateLimit, timer)
+	up, err := startUpload(ctx, r.catalogue.store, r.catalogue.ObjectKey(*m), likelyStored(estimate, r.like()), r.seal, r.opts.RateLimit, timer)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,8 @@ type putResult struct {
 	err  error
 }
 
-// hintedReader tells a store how much is to come at most, as far as known; S3
-// wants it cut into a limited number of parts.
+// hintedReader tells a store how much is likely to come; S3 wants it cut into a
+// limited number of parts.
 type hintedReader struct {
 	*io.PipeReader
 	hint int64 // bytes
@@ -52,10 +52,21 @@ type hintedReader struct {
 // SizeHint is what internal/store asks for.
 func (r hintedReader) SizeHint() int64 { return r.hint }
 
-// startUpload begins to store an object of about estimate bytes before
-// compression. Put runs in a goroutine of its own, which ends with commit or
+// likelyStored guesses how many bytes an RDB of about plain bytes takes in the
+// store, by a snapshot of before, if there is one: data changes, so not less than
+// a quarter.
+func likelyStored(plain int64, before Manifest) int64 {
+	const telling = 1 << 20 // bytes; how less compresses says nothing
+	ratio := 0.5
+	if before.RDB.Size >= telling && before.Object.Size > 0 {
+		ratio = min(max(float64(before.Object.Size)/float64(before.RDB.Size), 0.25), 1)
+	}
+	return int64(float64(plain) * ratio)
+}
+
+// startUpload begins to store an object of likely about size bytes. Put runs in a goroutine of its own, which ends with commit or
 // abort.
-func startUpload(ctx context.Context, store Store, key string, estimate int64, seal recipients, rate int64, timer *stallTimer) (*upload, error) {
+func startUpload(ctx context.Context, store Store, key string, size int64, seal recipients, rate int64, timer *stallTimer) (*upload, error) {
 	r, w := io.Pipe()
 	u := &upload{
 		pipe: w, names: seal.names, sum: sha256.New(), limit: limiter{rate: rate}, timer: timer,
@@ -66,8 +77,8 @@ func startUpload(ctx context.Context, store Store, key string, estimate int64, s
 	context.AfterFunc(ctx, u.halt)
 	go func() {
 		defer u.cancel()
-		size, err := store.Put(ctx, key, hintedReader{r, estimate + estimate/4})
-		u.stored <- putResult{size, err}
+		stored, err := store.Put(ctx, key, hintedReader{r, size})
+		u.stored <- putResult{stored, err}
 		if err == nil {
 			err = errors.New("the store did not read to the end")
 		}

@@ -33,6 +33,7 @@ type S3 struct {
 	conditions   conditions
 	rangeSize    int64
 	rangeBuffers int
+	maxParts     int
 
 	call  patience // a request that moves little and can be repeated soon by the caller
 	begin patience // the first request of a Put
@@ -104,6 +105,7 @@ func newS3(u URL, opts Options) (*S3, error) {
 
 		rangeSize:    rangeSize,
 		rangeBuffers: rangeBuffers,
+		maxParts:     maxParts,
 
 		call:  patience{attempts: 3, within: min(opts.Patience, 30*time.Second)},
 		begin: patience{within: min(opts.Patience, 10*time.Second)},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -17,9 +18,8 @@ import (
 )
 
 // Put implements Store. Up to one part is one request; more is a multipart
-// upload, of which two parts are on their way while a third is read: three parts
-// are in memory, however large the object is. A part that fails is sent again, by
-// itself.
+// upload, of which two parts are on their way while a third is read; how much of
+// it is in memory is said in s3_parts.go. A part that fails is sent again, by itself.
 func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 	if err := checkKey(key); err != nil {
 		return 0, s.error(ctx, "put", key, err)
@@ -36,10 +36,10 @@ func (s *S3) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
 
 // put does Put's work. Its error is complete.
 func (s *S3) put(ctx context.Context, key string, r io.Reader) (int64, error) {
-	partSize := s.partSize(r)
-	first, err := readFirst(ctx, r, partSize)
+	plan := s.cut(r)
+	first, err := readFirst(ctx, r, plan.at(1))
 	if err == nil {
-		return s.putParts(ctx, key, first, r)
+		return s.putParts(ctx, key, plan, first, r)
 	}
 	if err != io.EOF { //nolint:errorlint // a wrapped EOF is a failure of the source, not its end
 		return 0, s.sourceError(ctx, key, err)
@@ -94,15 +94,13 @@ func (s *S3) putWhole(ctx context.Context, key string, data []byte, opts minio.P
 	return s.core.PutObject(ctx, s.url.Bucket, s.object(key), body, int64(len(data)), "", sum.sha256Hex, opts)
 }
 
-// partSize returns the part size for r: that of the URL, unless r says that it
-// may yield more than fits.
-func (s *S3) partSize(r io.Reader) int64 {
-	size := s.url.PartSize
+// cut returns how r is cut into parts.
+func (s *S3) cut(r io.Reader) parts {
+	var hint int64
 	if h, ok := r.(interface{ SizeHint() int64 }); ok {
-		need := (h.SizeHint()/maxParts/mib + 1) * mib
-		size = min(max(size, need), maxPartSize)
+		hint = h.SizeHint()
 	}
-	return size
+	return cut(s.maxParts, s.url.PartSize, hint)
 }
 
 // readFirst reads up to one part. It returns io.EOF together with the bytes
@@ -145,8 +143,8 @@ func (s *S3) sourceError(ctx context.Context, key string, err error) error {
 }
 
 // putParts uploads first, which is full, and the rest of r as parts.
-func (s *S3) putParts(ctx context.Context, key string, first []byte, r io.Reader) (int64, error) {
-	u := &upload{s3: s, key: key, object: s.object(key), mark: rand.Text()}
+func (s *S3) putParts(ctx context.Context, key string, plan parts, first []byte, r io.Reader) (int64, error) {
+	u := &upload{s3: s, plan: plan, key: key, object: s.object(key), mark: rand.Text()}
 	err := s.try(ctx, s.begin, func() (err error) {
 		opts := s.objectOptions()
 		opts.UserMetadata = map[string]string{markName: u.mark}
@@ -174,13 +172,10 @@ func (s *S3) putParts(ctx context.Context, key string, first []byte, r io.Reader
 // knows its own.
 const markName = "Upload"
 
-// sending is how many parts are on their way at once. One more is in memory, the
-// one that is being read.
-const sending = 2
-
 // upload is one multipart upload.
 type upload struct {
 	s3     *S3
+	plan   parts
 	key    string
 	object string
 	id     string
@@ -196,31 +191,41 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 	partCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, partCtx := errgroup.WithContext(partCtx)
-	partSize := len(part)
-	spare := make(chan []byte, sending+1)
-	for range sending {
+	size := int64(len(part))
+	spare := make(chan []byte, mostBuffers)
+	for range buffers(size) - 1 {
 		spare <- nil // never needed for an object of one part and a bit
 	}
 	for last := false; len(part) > 0; {
-		if len(u.parts) == maxParts {
+		if len(u.parts) == u.plan.limit {
 			cancel()
 			_ = g.Wait()
 			return u.s3.error(ctx, "put", u.key, status.WithHint(status.ReasonStore,
-				fmt.Sprintf("raise it with part-size in the store's URL; uploads take %d times as much memory as a part (now %d MiB)", sending+1, partSize/mib),
-				fmt.Errorf("the object needs more than %d parts of %d MiB", maxParts, partSize/mib)))
+				"raise it with part-size in the store's URL; one part has to fit into memory",
+				fmt.Errorf("the object needs more than %d parts of %d to %d MiB", u.plan.limit, u.plan.size/mib, u.plan.late()/mib)))
 		}
 		number := u.begin(int64(len(part)))
 		sent := part
 		g.Go(func() error {
-			defer func() { spare <- sent[:partSize] }()
+			defer func() { spare <- sent[:cap(sent)] }()
 			return u.sendPart(partCtx, number, sent)
 		})
 		if last {
 			break
 		}
 		next := <-spare
+		if want := u.plan.at(number + 1); want != size {
+			for range buffers(size) - 1 {
+				<-spare // each is on its way, or was
+			}
+			for range buffers(want) - 1 {
+				spare <- nil
+			}
+			next, size = nil, want
+			runtime.GC() // once in an upload: the old ones and the new ones together are too much
+		}
 		if next == nil {
-			next = make([]byte, partSize)
+			next = make([]byte, size)
 		}
 		n, err := readPart(partCtx, r, next)
 		last = err == io.EOF //nolint:errorlint // see Put

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -417,39 +418,85 @@ func TestS3TLS(t *testing.T) {
 }
 
 func TestS3PartSize(t *testing.T) {
-	s := open(t, "s3://bucket", Options{Getenv: env()}).(*S3)
-	hint := func(n int64) io.Reader { return hinted{n: n} }
-	for n, want := range map[int64]int64{
-		0:         8 * mib,
-		1 << 30:   8 * mib,
-		64 << 30:  8 * mib,
-		100 << 30: 11 * mib,
-		1 << 40:   105 * mib,
-		1 << 50:   maxPartSize,
-		-1:        8 * mib,
-		1<<63 - 1: maxPartSize,
+	const gib = 1024 * mib
+	for _, tt := range []struct {
+		hint        int64
+		first, last int64 // MiB
+		small       int   // parts before the larger ones
+		memory      int64 // MiB
+	}{
+		{-1, 8, 24, 7000, 24},
+		{0, 8, 24, 7000, 24},
+		{1 * gib, 8, 24, 7000, 24},
+		{16 * gib, 8, 24, 7000, 24},
+		{62 * gib, 8, 24, 7000, 24},
+		{64 * gib, 9, 24, 6400, 24},
+		{93 * gib, 12, 24, 4000, 24},
+		{128 * gib, 17, 34, 4000, 34},
+		{187 * gib, 24, 48, 4000, 48},
+		{256 * gib, 33, 66, 4000, 66},
+		{1024 * gib, 132, 264, 4000, 264},
+		{2048 * gib, 263, 526, 4000, 526},
+		{4096 * gib, 525, 1050, 4000, 1050},
+		{1 << 50, 5120, 5120, maxParts, 5120},
+		{1<<63 - 1, 5120, 5120, maxParts, 5120},
 	} {
-		got := s.partSize(hint(n))
-		if got != want || n > 0 && n < 1<<45 && got*maxParts < n {
-			t.Errorf("%d: got %d MiB, want %d MiB", n, got/mib, want/mib)
+		p := cut(maxParts, defaultPartSize, tt.hint)
+		var sum, memory int64
+		small := 0
+		for n := 1; n <= maxParts; n++ {
+			size := p.at(n)
+			if size == p.size {
+				small++
+			}
+			sum += size
+			memory = max(memory, int64(buffers(size))*size)
+		}
+		if got, want := []int64{p.at(1) / mib, p.at(maxParts) / mib, int64(small), memory / mib}, []int64{tt.first, tt.last, int64(tt.small), tt.memory}; !slices.Equal(got, want) {
+			t.Errorf("hint of %d GiB: first, last, small, memory are %v, want %v", tt.hint/gib, got, want)
+		}
+		if tt.hint < 5*1024*gib && sum < 2*tt.hint {
+			t.Errorf("hint of %d GiB: only %d GiB fit", tt.hint/gib, sum/gib)
+		}
+	}
+	for size, want := range map[int64]int{5 * mib: 3, 8 * mib: 3, 9 * mib: 2, 12 * mib: 2, 13 * mib: 1, 24 * mib: 1, maxPartSize: 1} {
+		if got := buffers(size); got != want {
+			t.Errorf("%d parts of %d MiB at once, want %d", got, size/mib, want)
 		}
 	}
 }
 
+// An object that is larger than the parts are cut for ends with larger ones, and
+// one that is larger still is refused.
+func TestS3PartsGrow(t *testing.T) {
+	srv := startS3(t)
+	s := open(t, srv.URL("bucket", "p")+"&part-size=5MiB", Options{Getenv: srv.Getenv}).(*S3)
+	s.maxParts = 4 // three of 5 MiB, one of 24 MiB
+	for _, size := range []int{15 << 20, 15<<20 + 1, 30 << 20, 39 << 20} {
+		put(t, s, "key", noise(1, size))
+		want, err := io.ReadAll(noise(1, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := get(t, s, "key"); got != string(want) {
+			t.Errorf("%d bytes come back as %d others", size, len(got))
+		}
+	}
+	_, err := s.Put(t.Context(), "more", noise(1, 39<<20+1))
+	pin(t, err, "put more in "+s.String()+": the object needs more than 4 parts of 5 to 24 MiB", status.ReasonStore, hintParts)
+	if _, err := s.Stat(t.Context(), "more"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is refused is there: %v", err)
+	}
+}
+
+const hintParts = "raise it with part-size in the store's URL; one part has to fit into memory"
+
 func TestS3TooManyParts(t *testing.T) {
 	s := open(t, "s3://bucket", Options{Getenv: env()}).(*S3)
-	u := &upload{s3: s, key: "key", parts: make([]minio.CompletePart, maxParts)}
+	u := &upload{s3: s, plan: cut(maxParts, 8*mib, 0), key: "key", parts: make([]minio.CompletePart, maxParts)}
 	err := u.send(t.Context(), make([]byte, 8*mib), strings.NewReader(""))
-	pin(t, err, "put key in s3://bucket: the object needs more than 10000 parts of 8 MiB", status.ReasonStore,
-		"raise it with part-size in the store's URL; uploads take 3 times as much memory as a part (now 8 MiB)")
+	pin(t, err, "put key in s3://bucket: the object needs more than 10000 parts of 8 to 24 MiB", status.ReasonStore, hintParts)
 }
-
-type hinted struct {
-	io.Reader
-	n int64
-}
-
-func (h hinted) SizeHint() int64 { return h.n }
 
 // The parts in memory are three, and they are used again.
 func TestS3PutMemory(t *testing.T) {
@@ -463,7 +510,7 @@ func TestS3PutMemory(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.TotalAlloc - before.TotalAlloc
 	}
-	if got := allocated(40 << 20); got > (sending+1)*testPartSize+5<<20 {
+	if got := allocated(40 << 20); got > mostBuffers*testPartSize+5<<20 {
 		t.Errorf("an upload of 40 MiB in parts of 5 MiB allocates %d KiB", got>>10)
 	}
 	if got := allocated(1 << 10); got > 512<<10 {

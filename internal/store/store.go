@@ -31,8 +31,8 @@ type Store interface {
 	// Read of r that blocks is not interrupted by ctx.
 	//
 	// When r has a method SizeHint() int64, it is asked once for the number of
-	// bytes that r will yield at most, so that large uploads are cut into parts
-	// that are large enough.
+	// bytes that r is likely to yield, so that large uploads are cut into parts
+	// that are large enough. Twice as many fit.
 	Put(ctx context.Context, key string, r io.Reader) (size int64, err error)
 
 	// Get opens an object and returns its size. The error satisfies

@@ -24,6 +24,7 @@ type command struct {
 	flags    string // lines for its own flags, which are no settings
 	sections []string
 	exits    string // lines for its exit codes
+	reasons  bool   // an error names its reason, to look it up in the tables of docs/
 	run      func(ctx context.Context, e *env, args []string) error
 }
 

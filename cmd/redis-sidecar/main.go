@@ -111,8 +111,12 @@ func run(ctx context.Context, e *env, args []string) int {
 		cmd.help(e.stdout)
 		return exitOK
 	}
-	fmt.Fprintf(e.stderr, "redis-sidecar: %v\n", err)
 	code := exitCode(err)
+	reason := ""
+	if cmd.reasons && code != exitUsage {
+		reason = reasonNote(err)
+	}
+	fmt.Fprintf(e.stderr, "redis-sidecar: %v%s\n", err, reason)
 	hint := status.HintOf(err)
 	if _, own := errors.AsType[settings.Problems](err); hint == "" && code == exitUsage && !own {
 		hint = "redis-sidecar " + cmd.name + " --help shows the arguments and flags"
@@ -121,6 +125,14 @@ func run(ctx context.Context, e *env, args []string) int {
 		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
 	}
 	return code
+}
+
+// reasonNote is what the line of an error ends with; empty when it has no reason.
+func reasonNote(err error) string {
+	if reason := status.ReasonOf(err); reason != status.ReasonInternal {
+		return fmt.Sprintf(" (reason %s)", reason)
+	}
+	return ""
 }
 
 // exitError is an error with an exit code of its own.

@@ -22,14 +22,20 @@ type child struct {
 	ended time.Time // when that was seen
 }
 
+// defaultPatience is how long a server may not answer during its save.
+const defaultPatience = 30 * time.Second
+
 // watchChild asks the server from time to time whether the child of s still
 // runs, until it does not, or ctx ends. The caller waits for gone.
 func watchChild(ctx context.Context, redis Redis, s *save) *child {
 	const (
-		first    = 10 * time.Millisecond
-		last     = 150 * time.Millisecond
-		patience = 30 * time.Second // with a server that does not answer
+		first = 10 * time.Millisecond
+		last  = 150 * time.Millisecond
 	)
+	patience := s.patience
+	if patience == 0 {
+		patience = defaultPatience
+	}
 	c := &child{gone: make(chan struct{})}
 	go func() {
 		defer close(c.gone)
@@ -51,12 +57,27 @@ func watchChild(ctx context.Context, redis Redis, s *save) *child {
 				c.err = context.Cause(ctx)
 				return
 			case time.Since(answered) > patience:
-				c.err = fmt.Errorf("during the save: %w", err)
+				c.err = goneError(patience, err)
 				return
 			}
 		}
 	}()
 	return c
+}
+
+// lostServer is the error of a server that does not answer any more. It says so
+// first, wherever it is noticed.
+type lostServer struct{ error }
+
+func (e lostServer) Unwrap() error { return e.error }
+
+// goneError is why a save is given up whose server has not answered for so long.
+func goneError(d time.Duration, err error) error {
+	what := "redis-server does not answer"
+	if status.ReasonOf(err) == status.ReasonUnreachable {
+		what = "redis-server is gone"
+	}
+	return lostServer{fmt.Errorf("%s: it said nothing for %v during the save: %w", what, d, err)}
 }
 
 // askChild asks for the child's state and for who answers, in one exchange.

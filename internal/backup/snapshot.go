@@ -72,7 +72,8 @@ type Snapshotter struct {
 	catalogue *Catalogue // that snapshots are put in: in a cluster, that of the shard
 	log       *slog.Logger
 
-	distrust distrust // of bgsave; used by Snapshot only
+	distrust distrust      // of bgsave; used by Snapshot only
+	patience time.Duration // see bgsave
 
 	mu     sync.Mutex
 	left   leftovers // as of the last snapshot
@@ -347,6 +348,9 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 		cancel() // what the flow may still wait for
 		up.interrupt(err)
 		plain.stop()
+		if lost, ok := errors.AsType[lostServer](err); ok {
+			return RDB{}, lost
+		}
 		damage, ok := errors.AsType[*rdb.Error](err)
 		if ok && cause == nil && damage.Offset == plain.n {
 			return RDB{}, c.cutOff(plain.n)

@@ -51,6 +51,7 @@ type bgsave struct {
 	facts       facts
 	busyTimeout time.Duration
 	memoryLimit int64
+	patience    time.Duration // with a server that does not answer; 0 is defaultPatience
 	log         *slog.Logger
 }
 

@@ -178,6 +178,34 @@ func TestTrapServerRestarts(t *testing.T) {
 	wantKeys(t, s)
 }
 
+// A server that is killed during its save and does not come back is named as what
+// is gone, and one that hangs as what does not answer.
+func TestTrapServerIsGone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		act    func(*testenv.Redis)
+		reason status.Reason
+		want   string
+	}{
+		"killed":  {func(r *testenv.Redis) { r.Kill(t) }, status.ReasonUnreachable, "snapshot: redis-server is gone: it said nothing for 500ms during the save: INFO persistence: "},
+		"stopped": {func(r *testenv.Redis) { r.Signal(t, syscall.SIGSTOP) }, status.ReasonTimeout, "snapshot: redis-server does not answer: it said nothing for 500ms during the save: INFO persistence: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := testenv.StartRedis(t)
+			fillRandom(t, r, 300, 1000)
+			slowSave(t, r, 5000)
+			s, _ := dirStore(t)
+			sn := newTestSnapshotter(t, r, s)
+			sn.patience = 500 * time.Millisecond
+			_, err := during(t, sn, func() { tt.act(r) })
+			wantError(t, err, tt.reason, tt.want)
+			if !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("%v", err)
+			}
+			wantKeys(t, s)
+		})
+	}
+}
+
 // A pod that is killed leaves temp-<pid>.rdb of its save for ever: such files are
 // not taken for those of the next save.
 func TestTrapTempFileStays(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -252,8 +253,13 @@ func (r *replication) request(began func(id string, offset int64)) error {
 	return r.deadline(0) // the caller decides how long nothing may come
 }
 
-// explain gives the error replies to PSYNC the reasons they have.
+// explain gives the error replies to PSYNC the reasons they have, and says what a
+// connection that just ends means here.
 func explain(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return status.WithHint(status.ReasonOf(err), "most often its child was killed (memory), repl-timeout had passed, or it was itself ended; see the log of redis-server",
+			fmt.Errorf("the server cut the stream before any data came: %w", err))
+	}
 	reply, ok := errors.AsType[*replyError](err)
 	if !ok {
 		return err

@@ -175,6 +175,7 @@ type seatNode struct {
 	shard   int // in set
 	primary int // number of the node that it follows; -1: it owns the shard's slots
 	ip      string
+	lookup  error // why the resolver did not say; a name without addresses is none
 }
 
 // newSeat numbers the nodes. It asks nobody.
@@ -257,13 +258,14 @@ func (s *clusterSeat) describe() string {
 }
 
 // resolve finds the peers' addresses. Those that are not known in time stay
-// empty.
-func (s *clusterSeat) resolve(ctx context.Context) error {
+// empty; a resolver that fails for so long is an error, as it is not known then
+// who lives. With onlyAnswers it waits for no name that leads nowhere.
+func (s *clusterSeat) resolve(ctx context.Context, onlyAnswers bool) error {
 	lookup := s.opts.Lookup
 	if lookup == nil {
 		lookup = net.DefaultResolver.LookupHost
 	}
-	if s.opts.Address != "" {
+	if s.opts.Address != "" && s.self >= 0 {
 		s.nodes[s.self].ip = s.opts.Address
 	}
 	const pause = 500 * time.Millisecond
@@ -271,15 +273,25 @@ func (s *clusterSeat) resolve(ctx context.Context) error {
 	for {
 		s.lookupOnce(ctx, lookup)
 		var open []string
+		var failed error
 		for _, n := range s.nodes {
 			if n.ip == "" {
 				open = append(open, n.peer.Host)
 			}
+			if failed == nil && n.lookup != nil {
+				failed = n.lookup
+			}
 		}
-		if len(open) == 0 {
+		if len(open) == 0 || onlyAnswers && failed == nil {
 			break
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if time.Now().After(deadline) {
+			if failed != nil {
+				return failed
+			}
 			s.log.Warn("addresses of other nodes are not known yet: they are learnt when those nodes start and speak to this one", "names", open,
 				"hint", "publishNotReadyAddresses: true and podManagementPolicy: Parallel let all names be known at once")
 			break
@@ -318,6 +330,10 @@ func (s *clusterSeat) lookupOnce(ctx context.Context, lookup func(context.Contex
 			gate <- struct{}{}
 			defer func() { <-gate }()
 			addrs, err := lookup(ctx, n.peer.Host)
+			n.lookup = nil
+			if err != nil && !nameNotFound(err) {
+				n.lookup = resolverError(err)
+			}
 			if err != nil || len(addrs) == 0 {
 				return
 			}
@@ -437,7 +453,7 @@ func (r *restorer) joinCluster(ctx context.Context, dir dataDir) (_ RestoreResul
 	if err != nil {
 		return RestoreResult{}, false, err
 	}
-	if err := s.resolve(ctx); err != nil {
+	if err := s.resolve(ctx, false); err != nil {
 		return RestoreResult{}, false, err
 	}
 	skip, err := s.consultFor(ctx, r.opts.Peers.Wait)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -245,6 +246,38 @@ func TestClusterRestoreHeedsItsReplicas(t *testing.T) {
 	pods[lost].ip = "127.0.3.9"
 	if result, _ := f.mustComeBack(t, answer(0, foreign)); !strings.Contains(result.Skipped, "is a node of another cluster") {
 		t.Errorf("%+v", result)
+	}
+}
+
+// A resolver that fails leaves open who lives: that is not nobody.
+func TestClusterRestoreWithAResolverThatFails(t *testing.T) {
+	s, _ := dirStore(t)
+	f := newClusterFixture(t, s, 2)
+	f.lose(t)
+	pods := newcomers(t, 2)
+	failures := 0
+	failing := func(times int, wait time.Duration) RestoreOptions {
+		failures = 0
+		return restoreOf(pods, 0, func(o *RestoreOptions) {
+			o.Cluster.Wait = wait
+			o.Cluster.Lookup = func(_ context.Context, host string) ([]string, error) {
+				if failures++; failures <= times {
+					return nil, &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
+				}
+				return []string{pods[1].ip}, nil
+			}
+		})
+	}
+	_, log, err := f.comeBack(t, failing(1, 0))
+	wantError(t, err, status.ReasonUnreachable, "lookup redis-1.redis-pods: server misbehaving")
+	if got := status.HintOf(err); got != "check the DNS" {
+		t.Errorf("hint %q\n%s", got, log)
+	}
+	if left := tree(t, pods[0].dir); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	if result, log := f.mustComeBack(t, failing(1, time.Minute)); result.ID == "" || failures != 2 {
+		t.Errorf("%+v after %d lookups\n%s", result, failures, log)
 	}
 }
 

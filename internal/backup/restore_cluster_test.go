@@ -165,7 +165,7 @@ func restoreOf(pods []*newcomer, i int, change func(*RestoreOptions)) RestoreOpt
 			if a, ok := addresses[host]; ok {
 				return []string{a}, nil
 			}
-			return nil, errors.New("no such host")
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 		},
 	}}
 	if change != nil {
@@ -264,7 +264,7 @@ func TestLostClusterComesBack(t *testing.T) {
 					all := o.Cluster.Lookup
 					o.Cluster.Lookup = func(ctx context.Context, host string) ([]string, error) {
 						if at := slices.IndexFunc(pods, func(p *newcomer) bool { return p.peer.Host == host }); at > i {
-							return nil, errors.New("no such host")
+							return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 						}
 						return all(ctx, host)
 					}

@@ -225,17 +225,27 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, Peer) {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+	if nameNotFound(err) {
 		return nil, Peer{Problem: "the name has no address"}
 	}
 	if err != nil {
-		return nil, unclear(Peer{}, status.WithHint(status.ReasonUnreachable, "check the DNS", err))
+		return nil, unclear(Peer{}, resolverError(err))
 	}
 	for i := range ips {
 		ips[i] = ips[i].Unmap()
 	}
 	slices.SortFunc(ips, netip.Addr.Compare)
 	return slices.Compact(ips), Peer{}
+}
+
+// nameNotFound tells a name that has no address from a resolver that fails.
+func nameNotFound(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
+}
+
+func resolverError(err error) error {
+	return status.WithHint(status.ReasonUnreachable, "check the DNS", err)
 }
 
 // unclear is a peer that is there but does not say what it holds.

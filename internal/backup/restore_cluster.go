@@ -439,19 +439,20 @@ func (r *restorer) joinCluster(ctx context.Context, dir dataDir) (_ RestoreResul
 	o := r.opts.Cluster
 	r.meter.phase(PhaseFind, 0)
 	set, err := r.cat.FindCluster(ctx, r.opts.From)
-	switch {
-	case errors.Is(err, ErrNoSnapshots) && r.opts.IfNone == IfNoneEmpty && r.opts.From == "latest":
-		r.log.Warn("there is no snapshot of a cluster yet: the server starts empty", "store", r.cat.String())
-		return RestoreResult{Skipped: "there is no snapshot yet"}, true, nil
-	case errors.Is(err, ErrNoSnapshots):
-		return RestoreResult{}, false, status.WithHint(status.ReasonStoreMissing,
+	if errors.Is(err, ErrNoSnapshots) {
+		err = status.WithHint(status.ReasonStoreMissing,
 			"check backup.store and backup.instance; for a new installation set restore.if-none to empty", err)
-	case err != nil:
-		return RestoreResult{}, false, err
 	}
-	s, err := newSeat(o, r.cat.instance, set, r.log)
+	var s *clusterSeat
+	if err == nil {
+		s, err = newSeat(o, r.cat.instance, set, r.log)
+	}
 	if err != nil {
-		return RestoreResult{}, false, err
+		if err := ctx.Err(); err != nil {
+			return RestoreResult{}, false, err
+		}
+		result, err := r.joinLiving(ctx, err)
+		return result, true, err
 	}
 	if err := s.resolve(ctx, false); err != nil {
 		return RestoreResult{}, false, err
@@ -461,9 +462,7 @@ func (r *restorer) joinCluster(ctx context.Context, dir dataDir) (_ RestoreResul
 		return RestoreResult{}, false, err
 	}
 	if skip != "" {
-		r.log.Warn("not restored: a living cluster holds these slots", "found", skip,
-			"hint", "this node starts empty and belongs to no cluster: add it by redis-cli --cluster add-node, and give it a primary")
-		return RestoreResult{Skipped: skip}, true, nil
+		return r.leaveToLiving(skip), true, nil
 	}
 	s.warn()
 	if s.isReplica() {
@@ -569,31 +568,9 @@ func (s *clusterSeat) consultFor(ctx context.Context, wait time.Duration) (skip 
 // shard. skip is why nothing must be restored, for people. Where a node of the
 // restored cluster has taken the shard over, this node becomes its replica.
 func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
-	answers := make([]nodeAnswer, len(s.nodes))
-	errs := make([]error, len(s.nodes))
-	var wg sync.WaitGroup
-	gate := make(chan struct{}, manifestFetches)
-	for i, n := range s.nodes {
-		if i == s.self || n.ip == "" || s.opts.Dial == nil {
-			continue
-		}
-		wg.Go(func() {
-			gate <- struct{}{}
-			defer func() { <-gate }()
-			conn := s.opts.Dial(n.peer, n.ip)
-			defer func() { _ = conn.Close() }()
-			answers[i], errs[i] = askNode(ctx, conn)
-		})
-	}
-	wg.Wait()
-	if err := ctx.Err(); err != nil {
+	answers, err := s.askAll(ctx)
+	if err != nil {
 		return "", err
-	}
-	for i, err := range errs {
-		if err != nil {
-			return "", status.WithHint(status.ReasonOf(err), "it may be of a living cluster, which must be known before anything is restored: give redis.user, redis.password-file and redis.tls as for the nodes",
-				fmt.Errorf("peer %s answers, but does not say what it holds: %w", s.nodes[i].peer, err))
-		}
 	}
 	owner := -1
 	s.silent = false
@@ -610,9 +587,8 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 		case a.loading:
 			s.log.Info("a peer is loading its data", "peer", s.nodes[i].peer.String())
 		case a.id != s.nodes[i].id:
-			if replica := s.wouldBeCopied(a.nodes); replica != "" {
-				return "", status.WithHint(status.ReasonRejected, promoteHint,
-					fmt.Errorf("replica %s looks for its primary at the address of this node, which would start empty there, and copy that", replica))
+			if err := s.wouldBeCopied(a.nodes); err != nil {
+				return "", err
 			}
 			if held := a.held(); held != "" {
 				return fmt.Sprintf("%s is a node of another cluster, or none, and holds %s", s.nodes[i].peer, held), nil
@@ -645,26 +621,58 @@ func (s *clusterSeat) consult(ctx context.Context) (skip string, err error) {
 	return "", nil
 }
 
-// wouldBeCopied returns the address of a replica, in the eyes of a node of another
-// cluster, whose primary had the address of this node; "" when there is none.
-// Started empty, this node would be taken for that primary: Redis does not ask for
-// the id before it copies.
-func (s *clusterSeat) wouldBeCopied(nodes []nodeLine) (replica string) {
-	me := s.nodes[s.self]
-	if me.ip == "" {
-		return ""
+// askAll asks every peer that has an address, all at once. One that answers but
+// does not tell is an error.
+func (s *clusterSeat) askAll(ctx context.Context) ([]nodeAnswer, error) {
+	answers := make([]nodeAnswer, len(s.nodes))
+	errs := make([]error, len(s.nodes))
+	var wg sync.WaitGroup
+	gate := make(chan struct{}, manifestFetches)
+	for i, n := range s.nodes {
+		if i == s.self || n.ip == "" || s.opts.Dial == nil {
+			continue
+		}
+		wg.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			conn := s.opts.Dial(n.peer, n.ip)
+			defer func() { _ = conn.Close() }()
+			answers[i], errs[i] = askNode(ctx, conn)
+		})
 	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i, err := range errs {
+		if err != nil {
+			return nil, status.WithHint(status.ReasonOf(err), "it may be of a living cluster, which must be known before anything is restored: give redis.user, redis.password-file and redis.tls as for the nodes",
+				fmt.Errorf("peer %s answers, but does not say what it holds: %w", s.nodes[i].peer, err))
+		}
+	}
+	return answers, nil
+}
+
+// wouldBeCopied is an error when a node of another cluster knows a replica whose
+// primary had the address of this node. Started empty, this node would be taken
+// for that primary: Redis does not ask for the id before it copies.
+func (s *clusterSeat) wouldBeCopied(nodes []nodeLine) error {
+	if s.self < 0 || s.nodes[s.self].ip == "" {
+		return nil
+	}
+	me := s.nodes[s.self]
 	for _, n := range nodes {
 		if n.Address != net.JoinHostPort(me.ip, strconv.Itoa(me.peer.Port)) && n.Address != me.ip+":"+strconv.Itoa(me.peer.Port) {
 			continue
 		}
 		for _, r := range nodes {
 			if r.Primary == n.ID {
-				return r.Address
+				return status.WithHint(status.ReasonRejected, promoteHint,
+					fmt.Errorf("replica %s looks for its primary at the address of this node, which would start empty there, and copy that", r.Address))
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
 // missingReplica returns a replica of this node that a node of the restored

@@ -281,6 +281,85 @@ func TestClusterRestoreWithAResolverThatFails(t *testing.T) {
 	}
 }
 
+// Where a cluster lives, its empty pod needs no snapshot: not even of a store that
+// is away.
+func TestClusterRestoreLeavesItToALivingCluster(t *testing.T) {
+	s, at := dirStore(t)
+	f := newClusterFixture(t, s, 2)
+	alive := newcomers(t, 3)
+	for i := range 2 {
+		alive[i].ip, alive[i].peer.Port = "127.0.0.1", f.nodes[i].Port
+	}
+	skipped := func(t *testing.T, change func(*RestoreOptions)) {
+		t.Helper()
+		result, log, err := f.comeBack(t, restoreOf(alive, 2, change))
+		if err != nil || !strings.Contains(result.Skipped, "is a node of another cluster, or none, and holds") || !strings.Contains(log, "level=WARN msg=\"not restored: a living cluster") {
+			t.Errorf("%+v, %v\n%s", result, err, log)
+		}
+		if left := tree(t, alive[2].dir); len(left) > 0 {
+			t.Errorf("left %v", left)
+		}
+	}
+	t.Run("a pod beyond restore.cluster-peers", func(t *testing.T) {
+		skipped(t, func(o *RestoreOptions) { o.Cluster.Peers = o.Cluster.Peers[:2] })
+	})
+	t.Run("a shard without a snapshot", func(t *testing.T) {
+		if err := os.RemoveAll(filepath.Join(at, "test", "shards", f.set[1].Cluster.Shard)); err != nil {
+			t.Fatal(err)
+		}
+		skipped(t, nil)
+	})
+	if err := os.RemoveAll(at); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, nil, 0o600); err != nil { // the store is no directory any more
+		t.Fatal(err)
+	}
+	t.Run("the store is away", func(t *testing.T) { skipped(t, nil) })
+	failing := func(i int, text string, change func(*RestoreOptions)) {
+		t.Helper()
+		_, log, err := f.comeBack(t, restoreOf(alive, i, change))
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want …%s…\n%s", err, text, log)
+		}
+		if left := tree(t, alive[i].dir); len(left) > 0 {
+			t.Errorf("left %v", left)
+		}
+	}
+	t.Run("and a peer does not say", func(t *testing.T) {
+		f.nodes[0].Do(t, "CONFIG", "SET", "requirepass", "hush")
+		failing(2, "nor is it known whether a cluster lives: peer redis-0.redis-pods", nil)
+	})
+	t.Run("and nobody lives", func(t *testing.T) {
+		f.lose(t)
+		failing(2, "not a directory", nil)
+	})
+}
+
+// A cluster that these snapshots have made lives, too, but its pod comes back by
+// them, to its place: with the store away it waits.
+func TestClusterRestoreOfItsOwnClusterNeedsTheStore(t *testing.T) {
+	s, at := dirStore(t)
+	f := newClusterFixture(t, s, 2)
+	f.lose(t)
+	pods := newcomers(t, 2)
+	for i := range pods {
+		f.mustComeBack(t, restoreOf(pods, i, nil))
+	}
+	whole(t, []*testenv.Redis{pods[0].start(t), pods[1].start(t)})
+	pods = []*newcomer{pods[0], {dir: t.TempDir(), ip: "127.0.3.7", peer: pods[1].peer}}
+	if err := os.RemoveAll(at); err != nil {
+		t.Fatal(err)
+	}
+	_, log, err := f.comeBack(t, restoreOf(pods, 1, func(o *RestoreOptions) { o.IfNone = IfNoneEmpty }))
+	if err == nil || !strings.Contains(err.Error(), "is of the cluster that was restored before") {
+		t.Errorf("%v\n%s", err, log)
+	}
+	if left := tree(t, pods[1].dir); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 // cannedConn answers to the last word of a command. One without answers is not
 // there.
 type cannedConn map[string]string

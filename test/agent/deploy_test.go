@@ -56,28 +56,119 @@ func TestDeployedRestore(t *testing.T) {
 	}
 }
 
+// restore.redis-version is that of the image beside it, retention keeps more than
+// the newest, and the sidecar knows the limit of the container redis.
+func TestDeployedVersionAndRetention(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"redis", "redis-cluster"} {
+		file, configMap := name+".yaml", name+"-sidecar"
+		var settings struct {
+			Backup struct {
+				Retention map[string]int
+			}
+			Restore map[string]any
+		}
+		if err := yaml.Unmarshal([]byte(deployedIn(t, file, configMap, "sidecar.yaml")), &settings); err != nil {
+			t.Fatal(err)
+		}
+		var pods struct {
+			Spec struct{ Template struct{ Spec podSpec } }
+		}
+		findDeployed(t, file, "StatefulSet", name, &pods)
+		version, limited := "", false
+		for _, c := range pods.Spec.Template.Spec.Containers {
+			if c.Name == "redis" {
+				_, version, _ = strings.Cut(c.Image, "/redis:")
+				limited = c.Resources.Limits["memory"] != ""
+			}
+		}
+		if got := settings.Restore["redis-version"]; version == "" || got != version {
+			t.Errorf("%s: restore.redis-version is %v, the image is of %q", file, got, version)
+		}
+		for _, rule := range []string{"keep-last", "keep-daily", "keep-weekly"} {
+			if settings.Backup.Retention[rule] < 1 {
+				t.Errorf("%s: no %s", file, rule)
+			}
+		}
+		for _, c := range pods.Spec.Template.Spec.InitContainers {
+			var limit resourceRef
+			for _, e := range c.Env {
+				if e.Name == "REDIS_SIDECAR_BACKUP_MEMORY_LIMIT" {
+					limit = e.ValueFrom.ResourceFieldRef
+				}
+			}
+			if want := (resourceRef{"redis", "limits.memory"}); limit != want || !limited {
+				t.Errorf("%s: %s has the memory limit of %+v; redis has one: %v", file, c.Name, limit, limited)
+			}
+		}
+	}
+}
+
+type resourceRef struct {
+	ContainerName string `yaml:"containerName"`
+	Resource      string
+}
+
+type podSpec struct {
+	InitContainers []podContainer `yaml:"initContainers"`
+	Containers     []podContainer
+}
+
+type podContainer struct {
+	Name, Image string
+	Env         []struct {
+		Name      string
+		ValueFrom struct {
+			ResourceFieldRef resourceRef `yaml:"resourceFieldRef"`
+		} `yaml:"valueFrom"`
+	}
+	Resources struct{ Limits map[string]string }
+}
+
 // deployed returns a file of a ConfigMap of deploy/redis.yaml.
 func deployed(t *testing.T, configMap, file string) string {
 	t.Helper()
-	f, err := os.Open(filepath.Join(testenv.Root(t), "deploy", "redis.yaml"))
+	return deployedIn(t, "redis.yaml", configMap, file)
+}
+
+func deployedIn(t *testing.T, in, configMap, file string) string {
+	t.Helper()
+	var doc struct{ Data map[string]string }
+	findDeployed(t, in, "ConfigMap", configMap, &doc)
+	if doc.Data[file] == "" {
+		t.Fatalf("%s of %s is without %s", configMap, in, file)
+	}
+	return doc.Data[file]
+}
+
+// findDeployed decodes an object of a file in deploy.
+func findDeployed(t *testing.T, in, kind, name string, into any) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(testenv.Root(t), "deploy", in))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	for d := yaml.NewDecoder(f); ; {
-		var doc struct {
-			Kind     string
-			Metadata struct{ Name string }
-			Data     map[string]string
-		}
-		switch err := d.Decode(&doc); {
+		var node yaml.Node
+		switch err := d.Decode(&node); {
 		case errors.Is(err, io.EOF):
-			t.Fatalf("there is no %s with %s", configMap, file)
+			t.Fatalf("%s has no %s %s", in, kind, name)
 		case err != nil:
 			t.Fatal(err)
 		}
-		if doc.Kind == "ConfigMap" && doc.Metadata.Name == configMap && doc.Data[file] != "" {
-			return doc.Data[file]
+		var head struct {
+			Kind     string
+			Metadata struct{ Name string }
+		}
+		if err := node.Decode(&head); err != nil {
+			t.Fatal(err)
+		}
+		if head.Kind == kind && head.Metadata.Name == name {
+			if err := node.Decode(into); err != nil {
+				t.Fatal(err)
+			}
+			return
 		}
 	}
 }

@@ -69,6 +69,7 @@ patches:
   patch: |
     - {op: add, path: /spec/template/spec/shareProcessNamespace, value: true}
     - {op: add, path: /spec/template/spec/initContainers/0/env/-, value: {name: REDIS_SIDECAR_BACKUP_STORE, value: "{{STORE}}"}}
+    - {op: add, path: /spec/template/spec/initContainers/0/env/-, value: {name: REDIS_SIDECAR_RESTORE_REDIS_VERSION, value: "{{REDIS_VERSION}}"}}
     - {op: add, path: /spec/template/spec/initContainers/1/env/-, value: {name: REDIS_SIDECAR_BACKUP_STORE, value: "{{STORE}}"}}
     {{STORAGE_CLASS}}
 - target: {kind: Secret, name: redis-auth}
@@ -157,6 +158,7 @@ func (s *scenario) fill(text string) string {
 	return strings.NewReplacer(
 		"{{NAMESPACE}}", s.namespace,
 		"{{REDIS_IMAGE}}", kustomizeImage(s.redisImage),
+		"{{REDIS_VERSION}}", imageVersion(s.redisImage),
 		"{{SIDECAR_IMAGE}}", kustomizeImage(s.sidecarImage),
 		"{{S3_IMAGE}}", s.s3Image,
 		"{{STORE}}", storeURL("http://s3:9000"),
@@ -165,6 +167,20 @@ func (s *scenario) fill(text string) string {
 		"{{ACCESS_KEY}}", s.accessKey,
 		"{{SECRET_KEY}}", s.secretKey,
 	).Replace(text)
+}
+
+// imageVersion returns the tag of an image of Redis or Valkey, as
+// restore.redis-version wants it. One that is no version is not known there.
+func imageVersion(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	tag := "unknown"
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		name, tag = name[:i], name[i+1:]
+	}
+	if strings.HasSuffix(name, "valkey") {
+		return "valkey " + tag
+	}
+	return tag
 }
 
 // kustomizeImage writes an image's name as kustomize wants it: the registry may

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
@@ -209,4 +210,66 @@ func TestTrapClusterCreateRefusesNodesWithKeys(t *testing.T) {
 	}
 	whole(t, nodes)
 	f.holdsAll(t, nodes)
+}
+
+// A primary that comes back empty, as another node but at its old address, takes
+// its replica's keys away: replication goes by the address. Its restore finds the
+// replica through the others, and does not let it start.
+func TestTrapEmptyNodeAtTheAddressOfAPrimary(t *testing.T) {
+	s, _ := dirStore(t)
+	f := newClusterFixture(t, s, 2)
+	primary, other := f.nodes[0], f.nodes[1]
+	replica := testenv.StartClusterNode(t, "--cluster-replica-no-failover", "yes") // not promoted yet
+	replica.Meet(t, other)
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if nodes := replica.Do(t, "CLUSTER", "NODES").(string); !strings.Contains(nodes, primary.NodeID(t)) {
+			return fmt.Errorf("the primary is not known:\n%s", nodes)
+		}
+		return nil
+	})
+	replica.Do(t, "CLUSTER", "REPLICATE", primary.NodeID(t))
+	keys := primary.DBSize(t)
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if n := replica.DBSize(t); n != keys || keys == 0 {
+			return fmt.Errorf("the replica has %d of %d keys", n, keys)
+		}
+		if nodes := other.Do(t, "CLUSTER", "NODES").(string); strings.Count(nodes, primary.NodeID(t)) != 2 {
+			return fmt.Errorf("the other does not know whose replica it is:\n%s", nodes)
+		}
+		return nil
+	})
+	primary.Kill(t)
+	linkDown(t, replica)
+
+	pods := newcomers(t, 3)
+	for i, r := range []*testenv.Redis{primary, other, replica} {
+		pods[i].ip, pods[i].peer.Port = "127.0.0.1", r.Port
+	}
+	refused := func(what string) {
+		t.Helper()
+		_, log, err := f.comeBack(t, restoreOf(pods, 0, func(o *RestoreOptions) { o.IfNone = IfNoneEmpty }))
+		if err == nil || status.ReasonOf(err) != status.ReasonRejected ||
+			!strings.Contains(err.Error(), "replica "+replica.Addr+" looks for its primary at the address of this node, which would start empty there, and copy that") {
+			t.Errorf("%s: %v\n%s", what, err, log)
+		}
+		if left := tree(t, pods[0].dir); len(left) > 0 {
+			t.Errorf("%s: left %v", what, left)
+		}
+	}
+	refused("with snapshots")
+	none, _ := dirStore(t)
+	f.base = newTestCatalogue(t, none)
+	refused("without a snapshot")
+	if n := replica.DBSize(t); n != keys {
+		t.Errorf("the replica has %d keys, had %d", n, keys)
+	}
+
+	primary.Dir = t.TempDir()
+	primary.Start(t)
+	testenv.Eventually(t, 30*time.Second, func() error {
+		if n := replica.DBSize(t); n != 0 {
+			return fmt.Errorf("the trap has gone: the replica has %d keys", n)
+		}
+		return nil
+	})
 }

@@ -2,17 +2,22 @@ package backup
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/rdb"
+	"github.com/redis-sidecar/redis-sidecar/internal/redis"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
@@ -86,5 +91,58 @@ func TestTrapAuxFieldsComeWithReplication(t *testing.T) {
 		if len(m.Server.ReplicationID) != 40 {
 			t.Errorf("replication id %q", m.Server.ReplicationID)
 		}
+	}
+}
+
+// trapAddrEnv is the address of the server that a child of another uid saves.
+const trapAddrEnv = "REDIS_SIDECAR_TEST_TRAP_ADDR"
+
+// The official image sets umask 0077: what the server writes only its own user can
+// read. The sidecar of the same uid does; one of another is told what to do.
+func TestTrapUmaskKeepsTheDumpFromOthers(t *testing.T) {
+	if addr := os.Getenv(trapAddrEnv); addr != "" {
+		c := redis.New(redis.Options{Addr: addr})
+		defer c.Close()
+		s, _ := dirStore(t)
+		_, err := newSnapshotterFor(t, c, s).Snapshot(testContext(t), nil)
+		wantError(t, err, status.ReasonFile, "permission denied")
+		if got := status.HintOf(err); got != hintUser {
+			t.Errorf("hint %q", got)
+		}
+		wantKeys(t, s)
+		return
+	}
+	if !inChild(t, nil) { // the umask is the whole process's
+		return
+	}
+	dir := t.TempDir()
+	for _, open := range []string{filepath.Dir(dir), dir} { // the directory lets others in, the files do not
+		if err := os.Chmod(open, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := syscall.Umask(0o077)
+	r := testenv.StartRedisIn(t, dir, "--appendonly", "yes")
+	syscall.Umask(old)
+	r.Fill(t, "key", 100, 10)
+	s, _ := dirStore(t)
+	if m := mustSnapshot(t, newTestSnapshotter(t, r, s)); m.RDB.Keys != 100 || m.Source != SourceBGSave {
+		t.Errorf("%d keys, source %s", m.RDB.Keys, m.Source)
+	}
+	for name, want := range map[string]fs.FileMode{"dump.rdb": 0o600, "appendonlydir": 0o700 | fs.ModeDir} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode() != want {
+			t.Errorf("the trap has gone: %s: %v, %v; want %v", name, info.Mode(), err, want)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Log("another uid takes root: not tried")
+		return
+	}
+	other := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	other.Dir = os.TempDir()
+	other.Env = append(os.Environ(), trapAddrEnv+"="+r.Addr)
+	other.SysProcAttr = asNobody()
+	if out, err := other.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("as another uid: %v\n%s", err, out)
 	}
 }

@@ -78,7 +78,12 @@ func (c *Catalogue) FindCluster(ctx context.Context, what string) (ClusterSet, e
 		return set, nil
 	}
 	hint := "slots were moved between these snapshots: see backup list --shard=all, and name a time in restore.from at which they belong together"
-	if at, ok := c.whenWhole(ctx, shards); ok {
+	at, never := c.whenWhole(ctx, shards)
+	switch {
+	case len(never) > 0:
+		hint = "no snapshot that is there has slots " + shortSlots(never) + ": their shard was never saved, or its snapshots are gone. Where it lives, run redis-sidecar backup now on one of its pods; " +
+			"if it is lost, see backup list --shard=all, and take the other shards as plain files: restore --restore.instance=INSTANCE/shards/SHARD --to FILE"
+	case !at.IsZero():
 		hint = "slots were moved between these snapshots, or a shard was not saved; the newest time at which all shards belong together: restore.from=" + at.Format(time.RFC3339)
 	}
 	return ClusterSet{}, status.WithHint(status.ReasonStoreMissing, hint, fmt.Errorf("instance %s in %s: %w", c.instance, c.store, err))
@@ -181,20 +186,37 @@ func rangesOf(slots []int) []SlotRange {
 	return out
 }
 
-// whenWhole looks for the newest time at which the shards make a whole cluster.
-// It is for a hint: it gives up early, and on any error.
-func (c *Catalogue) whenWhole(ctx context.Context, shards []*Catalogue) (time.Time, bool) {
+// whenWhole looks for the newest time at which the shards make a whole cluster,
+// and for slots that no snapshot has. It is for a hint: it gives up early, and on
+// any error; both are zero then.
+func (c *Catalogue) whenWhole(ctx context.Context, shards []*Catalogue) (at time.Time, never []SlotRange) {
+	var has [slotCount]bool
+	unread := false // it may have any slot
 	var all []ShardSnapshot
 	for _, shard := range shards {
 		entries, err := shard.List(ctx, maxSetReads/len(shards))
 		if err != nil {
-			return time.Time{}, false
+			return time.Time{}, nil
 		}
 		for _, e := range entries {
-			if e.Err == nil {
-				all = append(all, ShardSnapshot{Shard: ShardOf(shard.instance), Catalogue: shard, Manifest: e.Manifest})
+			if e.Err != nil {
+				unread = true
+				continue
 			}
+			for slot := range eachSlot(e.Manifest.Slots) {
+				has[slot] = true
+			}
+			all = append(all, ShardSnapshot{Shard: ShardOf(shard.instance), Catalogue: shard, Manifest: e.Manifest})
 		}
+	}
+	var without []int
+	for slot := range has {
+		if !has[slot] {
+			without = append(without, slot)
+		}
+	}
+	if len(without) > 0 && !unread {
+		return time.Time{}, rangesOf(without)
 	}
 	slices.SortFunc(all, func(a, b ShardSnapshot) int { return b.Manifest.CreatedAt.Compare(a.Manifest.CreatedAt) })
 	for i := range all[:min(len(all), maxSetTries)] {
@@ -208,10 +230,10 @@ func (c *Catalogue) whenWhole(ctx context.Context, shards []*Catalogue) (time.Ti
 			}
 		}
 		if _, err := cover(found); err == nil {
-			return at, true
+			return at, nil
 		}
 	}
-	return time.Time{}, false
+	return time.Time{}, nil
 }
 
 // String names the snapshots for people.

@@ -467,7 +467,7 @@ func (r *restorer) hintOlder(ctx context.Context, id string, err error) error {
 func (r *restorer) checkReadable(m Manifest) error {
 	if r.opts.RedisVersion == "" {
 		r.log.Info("the server's version is not known: not checked whether it can read the snapshot",
-			"rdb_version", m.RDB.Version, "made_by", m.Server.Version, "hint", "set restore.redis-version")
+			"rdb_version", m.RDB.Version, "made_by", m.Server.Version, "hint", "set restore.redis-version, or restore.redis-server to its binary")
 		return nil
 	}
 	server, version := splitServer(r.opts.RedisVersion)

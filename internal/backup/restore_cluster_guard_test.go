@@ -410,7 +410,7 @@ func TestClusterRestoreRefuses(t *testing.T) {
 	}
 
 	shard("00000", "0-8191", noon)
-	refused(nil, status.ReasonStoreMissing, "slots 8192-16383 are in none of the 1 snapshots", "see backup list")
+	refused(nil, status.ReasonStoreMissing, "slots 8192-16383 are in none of the 1 snapshots", "no snapshot that is there has slots 8192-16383: their shard was never saved")
 	shard("08192", "8192-16383", noon.Add(time.Second))
 	// A resharding: 8192-9000 go to the first shard, whose snapshot is of after
 	// it; that of the second is of before.

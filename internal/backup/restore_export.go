@@ -94,8 +94,14 @@ func (o ExportOptions) check() error {
 	return nil
 }
 
+// fileExistsError is ErrHasData of a single file.
+type fileExistsError struct{}
+
+func (fileExistsError) Error() string        { return "the file exists" }
+func (fileExistsError) Is(target error) bool { return target == ErrHasData }
+
 func errTaken() error {
-	return status.WithHint(status.ReasonFile, "name another file, or give --force", fmt.Errorf("%w: there is a file of that name", ErrHasData))
+	return status.WithHint(status.ReasonFile, "name another file; --force replaces it", fileExistsError{})
 }
 
 func (o ExportOptions) write(ctx context.Context, cat *Catalogue, m Manifest, mt *meter) (err error) {

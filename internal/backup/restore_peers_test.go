@@ -541,7 +541,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 	_, err = export(file, false)
-	checkError(t, err, status.ReasonFile, "there is a file of that name", "give --force")
+	checkError(t, err, status.ReasonFile, "the file exists", "--force replaces it")
 	if !errors.Is(err, ErrHasData) {
 		t.Errorf("%v is not ErrHasData", err)
 	}

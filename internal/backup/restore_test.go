@@ -522,7 +522,7 @@ func TestRestoreDryRunChangesNothing(t *testing.T) {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	want := `level=INFO msg="leftover of a killed redis-server; it takes space and is safe to remove" file=temp-123.rdb bytes=1
-level=INFO msg="the server's version is not known: not checked whether it can read the snapshot" rdb_version=10 made_by=7.0.15 hint="set restore.redis-version"
+level=INFO msg="the server's version is not known: not checked whether it can read the snapshot" rdb_version=10 made_by=7.0.15 hint="set restore.redis-version, or restore.redis-server to its binary"
 level=INFO msg="would restore" snapshot=` + r.m.ID + ` age=AGE keys=3008 bytes=` + fmt.Sprint(r.m.RDB.Size) + ` dir=` + dir + ` layout="dump.rdb and appendonlydir, one file under both names" expiring_keys=2 note="keys whose time to live has passed since the snapshot are dropped by the server"
 `
 	log = regexp.MustCompile(`age=\d+s`).ReplaceAllString(log, "age=AGE")

@@ -21,7 +21,11 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	server := testenv.StartRedis(t) // one for all: a script has an instance of its own, and flushes
+	// Scripts run at the same time, and flush: each has a server of its own.
+	ports := map[string]int{}
+	for _, name := range []string{"completion", "now", "procedures", "verify"} {
+		ports["script-"+name] = testenv.StartRedis(t).Port
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -29,7 +33,9 @@ func TestScripts(t *testing.T) {
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "ids": ids},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("POD_NAME", "redis-0")
-			e.Setenv("REDISPORT", strconv.Itoa(server.Port))
+			if port := ports[filepath.Base(e.WorkDir)]; port != 0 {
+				e.Setenv("REDISPORT", strconv.Itoa(port))
+			}
 			return nil
 		},
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -105,6 +106,14 @@ func (o *object) broken(offset int64, err error) error {
 	return fmt.Errorf("at byte %d of %d: %w", offset, o.size, err)
 }
 
+// maxStalls is how many attempts at one range may end with a connection on which
+// nothing moves any more, and still count as progress for the bytes before that. A
+// way that lets the start of every answer pass would otherwise take hours.
+const maxStalls = 2
+
+// stalled tells whether nothing moved on a connection for Options.Stall.
+func stalled(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
 // plainReader reads an object from one body, and from others when that breaks.
 type plainReader struct {
 	ctx    context.Context //nolint:containedctx // an io.Reader has nowhere else to get it from
@@ -113,6 +122,7 @@ type plainReader struct {
 
 	body   io.ReadCloser // nil when the last one broke
 	offset int64         // of the next byte
+	stalls int
 	err    error
 }
 
@@ -126,6 +136,7 @@ func (r *plainReader) Read(p []byte) (n int, err error) {
 	if r.offset == r.size {
 		return 0, io.EOF
 	}
+	var over error // too many attempts that ended in silence
 	// An attempt that yields a byte is none that failed, whatever comes next.
 	err = r.s3.try(r.ctx, r.s3.carry, func() error {
 		if r.body == nil {
@@ -144,11 +155,19 @@ func (r *plainReader) Read(p []byte) (n int, err error) {
 		}
 		_ = r.body.Close()
 		r.body = nil
-		if n > 0 {
+		if stalled(err) {
+			if r.stalls++; r.stalls > maxStalls {
+				over = r.broken(r.offset, err)
+			}
+		}
+		if n > 0 || over != nil {
 			return nil
 		}
 		return r.broken(r.offset, err)
 	})
+	if err == nil {
+		err = over
+	}
 	if err != nil {
 		r.err = r.s3.error(r.ctx, "get", r.key, err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -251,4 +252,31 @@ func bothS3(t *testing.T) map[string]*testenv.S3 {
 		srv.CreateBucket(t, "bucket")
 	}
 	return servers
+}
+
+// A way that lets the start of every answer pass is given up like one that lets
+// nothing pass.
+func TestS3DownloadStallsAgainAndAgain(t *testing.T) {
+	srv := startS3(t)
+	for sort, size := range downloadSizes() {
+		t.Run(sort, func(t *testing.T) {
+			proxy := testenv.StartHTTPProxy(t, srv.Addr())
+			at := testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "stalls")
+			s := open(t, at, Options{Getenv: srv.Getenv, Stall: 200 * time.Millisecond, Patience: time.Second})
+			put(t, s, "key", noise(1, size))
+			proxy.Set(testenv.Rule{Method: http.MethodGet, Path: "/key", At: testenv.InDownload, Kind: testenv.Hang})
+			began := time.Now()
+			r, _, err := s.Get(t.Context(), "key")
+			if err == nil {
+				defer r.Close()
+				_, err = io.Copy(io.Discard, r)
+			}
+			if status.ReasonOf(err) != status.ReasonStoreUnreachable || time.Since(began) > 10*time.Second {
+				t.Errorf("after %s: %v", time.Since(began), err)
+			}
+			if n := proxy.Struck(); n <= maxStalls {
+				t.Errorf("it stalled %d times", n)
+			}
+		})
+	}
 }

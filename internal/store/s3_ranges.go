@@ -79,8 +79,11 @@ func (r *rangeReader) dispatch(first io.ReadCloser) {
 }
 
 // fetch fills buf with the bytes from offset, the first of them from body if
-// there is one. An attempt that yields bytes is none that failed.
+// there is one. An attempt that yields bytes is none that failed, unless it ends in
+// silence again and again: see maxStalls.
 func (r *rangeReader) fetch(buf []byte, offset int64, body io.ReadCloser) error {
+	stalls := 0
+	var over error // too many of them
 	for len(buf) > 0 {
 		err := r.s3.try(r.ctx, r.s3.carry, func() (err error) {
 			if body == nil {
@@ -93,7 +96,12 @@ func (r *rangeReader) fetch(buf []byte, offset int64, body io.ReadCloser) error 
 			_ = body.Close()
 			body = nil
 			buf, offset = buf[n:], offset+int64(n)
-			if err == nil || n > 0 {
+			if stalled(err) {
+				if stalls++; stalls > maxStalls {
+					over = r.broken(offset, err)
+				}
+			}
+			if err == nil || n > 0 || over != nil {
 				return nil
 			}
 			if err == io.EOF { //nolint:errorlint // of the body itself
@@ -101,6 +109,9 @@ func (r *rangeReader) fetch(buf []byte, offset int64, body io.ReadCloser) error 
 			}
 			return r.broken(offset, err)
 		})
+		if err == nil {
+			err = over
+		}
 		if err != nil {
 			return err
 		}

@@ -65,11 +65,11 @@ func watchChild(ctx context.Context, redis Redis, s *save) *child {
 	return c
 }
 
-// lostServer is the error of a server that does not answer any more. It says so
+// lostServerError is the error of a server that does not answer any more. It says so
 // first, wherever it is noticed.
-type lostServer struct{ error }
+type lostServerError struct{ error }
 
-func (e lostServer) Unwrap() error { return e.error }
+func (e lostServerError) Unwrap() error { return e.error }
 
 // goneError is why a save is given up whose server has not answered for so long.
 func goneError(d time.Duration, err error) error {
@@ -77,7 +77,7 @@ func goneError(d time.Duration, err error) error {
 	if status.ReasonOf(err) == status.ReasonUnreachable {
 		what = "redis-server is gone"
 	}
-	return lostServer{fmt.Errorf("%s: it said nothing for %v during the save: %w", what, d, err)}
+	return lostServerError{fmt.Errorf("%s: it said nothing for %v during the save: %w", what, d, err)}
 }
 
 // askChild asks for the child's state and for who answers, in one exchange.

@@ -348,7 +348,7 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 		cancel() // what the flow may still wait for
 		up.interrupt(err)
 		plain.stop()
-		if lost, ok := errors.AsType[lostServer](err); ok {
+		if lost, ok := errors.AsType[lostServerError](err); ok {
 			return RDB{}, lost
 		}
 		damage, ok := errors.AsType[*rdb.Error](err)

@@ -149,7 +149,7 @@ func TestTrapStreamDiskFullStopsWrites(t *testing.T) {
 	fill(t, filler)
 	err := <-failed
 	slowSave(t, r, 0)
-	wantError(t, err, status.ReasonMisconf, "the save failed, which the server makes to stream it: PSYNC: ")
+	wantError(t, err, status.ReasonMisconf, "the save failed, which the server makes to stream it: ")
 	wantError(t, err, status.ReasonMisconf, "the server refuses writes until a save succeeds (MISCONF)")
 	wantKeys(t, s)
 	wantWrites(t, r, false)

@@ -148,12 +148,15 @@ func newTransport(u URL, stall time.Duration) (*http.Transport, error) {
 			}
 			return stallConn{conn, stall}, nil
 		},
-		TLSClientConfig:     config,
-		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConns:        rangeBuffers,
-		MaxIdleConnsPerHost: rangeBuffers,
-		IdleConnTimeout:     30 * time.Second,
-		DisableCompression:  true, // the bytes of an object are its own
+		TLSClientConfig: config,
+		// A bit before stallConn: a GET that ends there on a connection that was used
+		// before is tried again by net/http on each of the others that are idle.
+		ResponseHeaderTimeout: stall * 9 / 10,
+		TLSHandshakeTimeout:   dialTimeout,
+		MaxIdleConns:          rangeBuffers,
+		MaxIdleConnsPerHost:   rangeBuffers,
+		IdleConnTimeout:       30 * time.Second,
+		DisableCompression:    true, // the bytes of an object are its own
 	}, nil
 }
 

@@ -297,7 +297,7 @@ func TestS3UploadGivesUp(t *testing.T) {
 
 	proxy.Set(testenv.Fault{Kind: testenv.Hang})
 	_, err = s.Put(t.Context(), "key", strings.NewReader("x"))
-	if !errors.Is(err, os.ErrDeadlineExceeded) || status.ReasonOf(err) != status.ReasonStoreUnreachable ||
+	if !errors.Is(err, context.DeadlineExceeded) || status.ReasonOf(err) != status.ReasonStoreUnreachable ||
 		status.HintOf(err) != "the server does not answer: check that it runs, and that a firewall or NetworkPolicy lets this pod reach it" {
 		t.Errorf("got %v (%s, hint %s)", err, status.ReasonOf(err), status.HintOf(err))
 	}

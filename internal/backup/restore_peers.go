@@ -199,7 +199,7 @@ func (s *survey) ask(ctx context.Context, o PeerOptions, asked map[string]bool, 
 				ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 				defer cancel()
 				answer := peerAnswer{}
-				done := false
+				var done bool
 				if answer.peer, done = knock(ctx, p); !done {
 					c := o.Dial(a, ip.String())
 					defer func() { _ = c.Close() }() // it answered, or did not

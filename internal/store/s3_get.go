@@ -161,7 +161,7 @@ func (r *plainReader) Read(p []byte) (n int, err error) {
 			}
 		}
 		if n > 0 || over != nil {
-			return nil
+			return nil //nolint:nilerr // what came is handed on first
 		}
 		return r.broken(r.offset, err)
 	})

@@ -102,7 +102,7 @@ func (r *rangeReader) fetch(buf []byte, offset int64, body io.ReadCloser) error 
 				}
 			}
 			if err == nil || n > 0 || over != nil {
-				return nil
+				return nil //nolint:nilerr // what came is kept; over says the rest
 			}
 			if err == io.EOF { //nolint:errorlint // of the body itself
 				err = io.ErrUnexpectedEOF

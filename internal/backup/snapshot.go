@@ -142,9 +142,10 @@ func (s *Snapshotter) Catalogue() *Catalogue { return s.catalogue }
 // see Manifest.CreatedAt. progress may be nil; it is called a few times a second,
 // never twice at the same time.
 //
-// After an error there is no new snapshot in the catalogue. Nothing but an
-// object without a manifest can stay in the store, and only if the store refuses
-// to delete it.
+// After an error there is no new snapshot in the catalogue, but for a manifest
+// whose writing was given up on a store that hung: that one may arrive later, and
+// its data stays for it. Nothing else than an object without a manifest can stay
+// in the store, and only if the store refuses to delete it.
 func (s *Snapshotter) Snapshot(ctx context.Context, progress func(Progress)) (Manifest, error) {
 	defer useCPUs(s.opts.CPUs)()
 	r := &run{Snapshotter: s, began: time.Now(), report: newReporter(progress)}

@@ -44,7 +44,7 @@ func TestRestoreCommand(t *testing.T) {
 	}
 
 	says(restore("--restore.peers="+master.Addr), 0, "nothing restored: "+master.Addr+" holds 300 keys as master, to be copied from there\n", "")
-	says(restore("--restore.peers="+master.Addr, "--restore.only-pod=redis-0"), 4, "", "another server of this Redis holds data: "+master.Addr+" holds 300 keys as master, newer than the snapshot\n  hint: this server will be the master")
+	says(restore("--restore.peers="+master.Addr, "--restore.only-pod=redis-0"), 4, "", "another server of this Redis holds data: "+master.Addr+" holds 300 keys as master, newer than the snapshot (reason rejected)\n  hint: this server will be the master")
 	says(restore("--restore.peers="+master.Addr, "--restore.if-peers=restore"), 0, "restored ", "its data is given up for the snapshot")
 	says(restore("--restore.peers="+master.Addr, "--redis.password=wrong"), 1, "", master.Addr+" is there, but does not say whether it holds data: INFO: ")
 	says(restore("--restore.peers="+master.Addr, "--redis.password=wrong", "--restore.if-peers-unclear=restore"), 0, "restored ", "")
@@ -97,7 +97,7 @@ func TestRestoreCommand(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "copy.rdb")
 	says(run(t, env, "restore", "--to", file), 0, "as "+file, "")
-	says(run(t, env, "restore", "--to", file), 4, "", "there is a file of that name\n  hint: name another file, or give --force")
+	says(run(t, env, "restore", "--to", file), 4, "", "the file exists (reason file)\n  hint: name another file; --force replaces it")
 	says(run(t, env, "restore", "--to", file, "--force", "--json"), 0, `"result": "restored"`, "")
 	plain := run(t, env, "restore", "--to", "-")
 	b, err := os.ReadFile(file)

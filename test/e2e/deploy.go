@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -169,18 +170,20 @@ func (s *scenario) fill(text string) string {
 	).Replace(text)
 }
 
-// imageVersion returns the tag of an image of Redis or Valkey, as
-// restore.redis-version wants it. One that is no version is not known there.
+// imageVersion returns the version in the tag of an image of Redis or Valkey, as
+// restore.redis-version wants it, and nothing when there is none in it: then that
+// of deploy/ stands.
 func imageVersion(image string) string {
 	name, _, _ := strings.Cut(image, "@")
-	tag := "unknown"
+	tag := ""
 	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
 		name, tag = name[:i], name[i+1:]
 	}
-	if strings.HasSuffix(name, "valkey") {
-		return "valkey " + tag
+	version := regexp.MustCompile(`^[0-9]+(\.[0-9]+){1,2}`).FindString(tag)
+	if version != "" && strings.HasSuffix(name, "valkey") {
+		return "valkey " + version
 	}
-	return tag
+	return version
 }
 
 // kustomizeImage writes an image's name as kustomize wants it: the registry may

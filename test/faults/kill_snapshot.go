@@ -41,11 +41,11 @@ func at(m testenv.Moment, method, path, query string) *testenv.Rule {
 	return &testenv.Rule{At: m, Method: method, Path: path, Query: query}
 }
 
-// leaseSteps are the writes of the lease in a quick snapshot, and a renewal in a
-// slow one.
+// leaseSteps are the writes of the lease in a quick snapshot, the last of which is a
+// renewal where the machine is slow, and a renewal in a slow one.
 func leaseSteps() []step {
 	var steps []step
-	for i, name := range []string{"lease: tried whether the store knows conditions", "lease: taken", "lease: held before the upload", "lease: given back"} {
+	for i, name := range []string{"lease: tried whether the store knows conditions", "lease: taken", "lease: given back, or renewed before"} {
 		steps = append(steps, step{name: name, rule: at(testenv.AtAnswer, http.MethodPut, "/lease.json", ""), skip: i, lease: true, quick: i == 1})
 	}
 	return append(steps, step{name: "lease: renewed in the middle", rule: at(testenv.AtAnswer, http.MethodPut, "/lease.json", ""), skip: 3, lease: true,

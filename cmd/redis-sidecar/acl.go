@@ -47,7 +47,7 @@ func (l *loaded) rights(version string) rights {
 	}
 	r.add(status.Exporter, exporter.Permissions(l.exporterOptions(), version, false)...)
 	if l.Backup.Schedule != "" {
-		r.add(status.Backup, allowing(backup.Permissions(l.Backup.Source))...)
+		r.add(status.Backup, allowing(backup.Permissions(l.Backup.Source, l.Backup.RDBCompression))...)
 	}
 	r.add(status.Probe, allowing(probe.Permissions())...)
 	r.words = append(r.words, "+client|setname") // of every connection

@@ -18,7 +18,7 @@ import (
 func TestDocumentedRights(t *testing.T) {
 	for page, want := range map[string][]string{
 		"announce.md": announce.Permissions(announce.Auto),
-		"backup.md":   backup.Permissions("auto"),
+		"backup.md":   backup.Permissions("auto", "auto"),
 		"probes.md":   probe.Permissions(),
 	} {
 		text, err := os.ReadFile("../../docs/" + page)

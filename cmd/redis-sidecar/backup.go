@@ -206,7 +206,7 @@ func (l *loaded) cpus() int {
 func (l *loaded) snapshotOptions() backup.SnapshotOptions {
 	return backup.SnapshotOptions{
 		Instance: l.Backup.Instance, Shard: l.Backup.Shard, Pod: l.Pod.Name, Tool: l.tool(),
-		Role: backup.Role(l.Backup.Role), MaxLag: l.Backup.MaxLag, DataDir: l.Backup.DataDir, Source: l.Backup.Source, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
+		Role: backup.Role(l.Backup.Role), MaxLag: l.Backup.MaxLag, DataDir: l.Backup.DataDir, Source: l.Backup.Source, RDBCompression: l.Backup.RDBCompression, MemoryLimit: int64(l.Backup.MemoryLimit), RemoveLeftovers: l.Backup.RemoveLeftovers, Log: l.log,
 		RateLimit: int64(l.Backup.RateLimit), CPUs: l.cpus(),
 		Encryption: backup.Encryption{Recipients: l.Backup.Encryption.Recipients, RecipientsFile: l.Backup.Encryption.RecipientsFile},
 	}

@@ -39,6 +39,10 @@ type SnapshotOptions struct {
 
 	// Source is where they come from, one of Sources. "" is SourceBGSave.
 	Source string
+	// RDBCompression says whether a save of SourceBGSave is made without the
+	// server's own compression of strings, one of RDBCompressions. "" is
+	// RDBCompressionServer. The others need CONFIG SET.
+	RDBCompression string
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known. See
 	// checkMemory.
 	MemoryLimit int64
@@ -72,8 +76,9 @@ type Snapshotter struct {
 	catalogue *Catalogue // that snapshots are put in: in a cluster, that of the shard
 	log       *slog.Logger
 
-	distrust distrust      // of bgsave; used by Snapshot only
-	patience time.Duration // see bgsave
+	distrust    distrust       // of bgsave; used by Snapshot only
+	compression rdbCompression // used by Snapshot only
+	patience    time.Duration  // see bgsave
 
 	mu     sync.Mutex
 	left   leftovers // as of the last snapshot
@@ -120,6 +125,12 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	if !slices.Contains(Sources(), opts.Source) {
 		return nil, fmt.Errorf("source %q is none of %v", opts.Source, Sources())
 	}
+	if opts.RDBCompression == "" {
+		opts.RDBCompression = RDBCompressionServer
+	}
+	if !slices.Contains(RDBCompressions(), opts.RDBCompression) {
+		return nil, fmt.Errorf("compression of RDBs %q is none of %v", opts.RDBCompression, RDBCompressions())
+	}
 	if opts.BusyTimeout == 0 {
 		opts.BusyTimeout = 15 * time.Minute
 	}
@@ -130,7 +141,7 @@ func NewSnapshotter(opts SnapshotOptions, redis Redis, store Store) (*Snapshotte
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Snapshotter{opts: opts, redis: redis, base: catalogue, catalogue: catalogue, log: log}, nil
+	return &Snapshotter{opts: opts, redis: redis, base: catalogue, catalogue: catalogue, log: log, compression: rdbCompression{setting: opts.RDBCompression}}, nil
 }
 
 // Catalogue returns the catalogue that snapshots are put in. Beside a node of a

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,8 @@ type bgsave struct {
 	facts       facts
 	busyTimeout time.Duration
 	memoryLimit int64
-	patience    time.Duration // with a server that does not answer; 0 is defaultPatience
+	compression *rdbCompression // nil: as the server is set
+	patience    time.Duration   // with a server that does not answer; 0 is defaultPatience
 	log         *slog.Logger
 }
 
@@ -179,12 +181,21 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 // command sends BGSAVE. What it needs to know of the moment comes in the same
 // write, so that the server does nothing for anybody else in between.
 func (b *bgsave) command(ctx context.Context) (*save, error) {
-	replies, err := pipeline(ctx, b.redis,
-		[]string{"INFO"},
-		[]string{"BGSAVE"},
-		[]string{"INFO", "persistence"},
-		[]string{"INFO", "keyspace"},
-	)
+	commands := [][]string{{"INFO"}, {"BGSAVE"}, {"INFO", "persistence"}, {"INFO", "keyspace"}}
+	plain := b.unwanted(ctx)
+	if plain {
+		commands = slices.Insert(commands, 2, setRDBCompression("yes"))
+		commands = slices.Insert(commands, 1, setRDBCompression("no"))
+	}
+	replies, err := pipeline(ctx, b.redis, commands...)
+	if plain {
+		var off, on any
+		if err == nil {
+			off, on = replies[1], replies[3]
+			replies = append(replies[:1:1], replies[2], replies[4], replies[5])
+		}
+		b.told(ctx, off, on, err)
+	}
 	if err != nil {
 		return nil, err
 	}

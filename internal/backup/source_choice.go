@@ -51,7 +51,7 @@ func (r *run) choose() choice {
 }
 
 func (r *run) bgsave() source {
-	return &bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, memoryLimit: r.opts.MemoryLimit, patience: r.patience, log: r.log}
+	return &bgsave{redis: r.redis, facts: r.facts, busyTimeout: r.opts.BusyTimeout, memoryLimit: r.opts.MemoryLimit, compression: &r.compression, patience: r.patience, log: r.log}
 }
 
 func (r *run) stream() source {

@@ -185,7 +185,7 @@ func TestStreamRights(t *testing.T) {
 	r.Fill(t, "key", 1000, 100)
 	for _, source := range []string{SourceStream, SourceAuto} {
 		rule := []string{"ACL", "SETUSER", source, "reset", "on", ">hush"}
-		for _, p := range Permissions(source) {
+		for _, p := range Permissions(source, RDBCompressionAuto) {
 			rule = append(rule, "+"+p)
 		}
 		r.Do(t, rule...)

@@ -109,8 +109,10 @@ type Backup struct {
 	Role     string // prefer-replica, master, replica, any
 	MaxLag   time.Duration
 	Source   string // auto, bgsave, stream
-	Shard    string // auto, none, or a name
-	DataDir  string
+	// RDBCompression is auto, off or server.
+	RDBCompression string
+	Shard          string // auto, none, or a name
+	DataDir        string
 	// MemoryLimit is that of the server's container, in bytes; 0 is not known.
 	MemoryLimit     int
 	RemoveLeftovers bool

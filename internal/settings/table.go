@@ -278,6 +278,11 @@ func table() []entry {
 			help:  "Where snapshots come from: bgsave, the file that the server saves to its data directory, or stream, what it sends to a replica. auto is bgsave if that directory is there, can be read and has room, else stream.",
 		},
 		{
+			name: "backup.rdb-compression", def: "auto",
+			value: oneOf(func(s *Settings) *string { return &s.Backup.RDBCompression }, "auto", "off", "server"),
+			help:  "Whether the server compresses the strings of a save that is made for a snapshot, if its rdbcompression is yes. It takes a third of the time, and what is stored becomes larger for it. server: it does. off: it does not, if there is room for the larger file. auto: the same, if that is at most half as large again. auto and off send CONFIG SET for the moment of the fork.",
+		},
+		{
 			name: "backup.memory-limit", def: "0",
 			value: integer(func(s *Settings) *int { return &s.Backup.MemoryLimit }, 0, math.MaxInt),
 			help:  "Memory limit of the server's container in bytes, as the downward API gives it (resourceFieldRef limits.memory). A save that would not fit is refused. 0: only the node's memory is known.",

@@ -48,7 +48,7 @@ func main() {
 	flag.BoolVar(&o.lzf, "rdbcompression", true, "redis-server compresses strings in its RDB, as it does by default")
 	flag.BoolVar(&o.agent, "agent", true, "measure the scheduled snapshots of the agent, too")
 	flag.Float64Var(&o.mbit, "link", 0, "`Mbit/s` of the network between clients and S3 server; 0 is loopback")
-	skip := flag.String("skip", "", "ways not to measure, by commas: rclone, aws, encrypted")
+	skip := flag.String("skip", "", "ways not to measure, by commas: rclone, aws, encrypted, server")
 	flag.Parse()
 	o.stores, o.skip = words(*stores), words(*skip)
 

@@ -78,6 +78,7 @@ type s3 struct {
 	endpoint string
 	access   string
 	secret   string
+	copied   int64 // size in bytes of the last dump that aws or rclone has stored
 }
 
 func (b *bench) startS3(ctx context.Context, kind string) (*s3, error) {

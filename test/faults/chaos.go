@@ -217,6 +217,7 @@ func (w *world) chaosRound(m *model, res *chaosResult, round int) {
 	code := run.wait(w, 2*time.Minute)
 	stop()
 	others.Wait()
+	w.settingsKept()
 	to := m.state()
 	if code != 0 {
 		cause := short(run.cause())

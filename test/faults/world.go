@@ -79,6 +79,7 @@ func newWorld(t *trial, o options) *world {
 	common := []string{
 		"REDIS_SIDECAR_BACKUP_INSTANCE=" + instance, "POD_NAME=redis-0", "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=0",
 		"REDIS_ADDR=" + w.truth.addr, "REDIS_SIDECAR_BACKUP_ROLE=any", "REDIS_SIDECAR_BACKUP_SOURCE=bgsave",
+		"REDIS_SIDECAR_BACKUP_RDB_COMPRESSION=off", // every save goes the way on which there is more to break
 	}
 	var through, past string
 	if o.dir != "" {
@@ -204,6 +205,7 @@ func tail(s string) string {
 // backupAgain takes a snapshot past all trouble, and prunes. It has to succeed and
 // the snapshot to be right: nothing that a failure has left is in its way.
 func (w *world) backupAgain() {
+	w.settingsKept()
 	before := w.truth.saves()
 	s := w.past().start("backup", "now", "--prune")
 	if code := s.wait(w, time.Minute); code != 0 {
@@ -212,6 +214,14 @@ func (w *world) backupAgain() {
 	}
 	if n := w.checkNew(before); n != 1 {
 		w.violated(otherFault, "the next backup made %d snapshots", n)
+	}
+}
+
+// settingsKept makes sure that the server has the setting again that is changed for
+// the moment of the fork.
+func (w *world) settingsKept() {
+	if got := w.redis.Do(w, "CONFIG", "GET", "rdbcompression").([]any)[1]; got != "yes" {
+		w.violated(otherFault, "rdbcompression of the server is %v, it was yes", got)
 	}
 }
 

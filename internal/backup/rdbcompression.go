@@ -1,0 +1,121 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis-sidecar/redis-sidecar/internal/human"
+	"github.com/redis-sidecar/redis-sidecar/internal/status"
+)
+
+// A server with rdbcompression yes, which is the default, compresses the strings
+// of an RDB one by one with LZF. That is most of the work of a save of text (of 9 s
+// 3, see docs/backup.md), it shrinks the file by a little, and what is stored
+// becomes larger for it: zstd finds more in the plain strings than in what LZF has
+// left of them. So a save for a snapshot is asked for without. The child lives
+// shorter, and with it what is written meanwhile is copied for a shorter time. It
+// costs room: the server's dump is larger until its next save.
+//
+// The server is told just before BGSAVE and told back just after it, in the same
+// write: it executes what came in one write without a turn for anybody else, the
+// child keeps what it was forked with, and neither another client nor CONFIG
+// REWRITE sees the setting in between (7.0.15; with the I/O threads of Redis 8
+// another command could). MULTI would be no better but worse: in a transaction
+// BGSAVE only schedules a save.
+
+// The settings of SnapshotOptions.RDBCompression.
+const (
+	RDBCompressionAuto   = "auto"   // off where that makes the file no more than half as large again, and there is room
+	RDBCompressionOff    = "off"    // off where there is room
+	RDBCompressionServer = "server" // as the server has it
+)
+
+// RDBCompressions returns the settings there are.
+func RDBCompressions() []string {
+	return []string{RDBCompressionAuto, RDBCompressionOff, RDBCompressionServer}
+}
+
+// rdbCompression decides on the saves of one Snapshotter.
+type rdbCompression struct {
+	setting string
+	refused error // of CONFIG SET, which is not tried again: each try counts as an error in the server's statistics
+}
+
+// setRDBCompression is the command.
+func setRDBCompression(value string) []string {
+	return []string{"CONFIG", "SET", "rdbcompression", value}
+}
+
+// unwanted tells whether the save that is asked for next is to be made without
+// compression that the server is set to do.
+func (b *bgsave) unwanted(ctx context.Context) bool {
+	c := b.compression
+	if c == nil || c.refused != nil || c.setting == RDBCompressionServer {
+		return false
+	}
+	if err := b.facts.checkPlainSave(c.setting == RDBCompressionAuto); err != nil {
+		b.log.Debug("the server compresses the strings of the save", "why", err)
+		return false
+	}
+	// Asked now: it may have been changed since the last snapshot.
+	replies, err := pipeline(ctx, b.redis, []string{"CONFIG", "GET", "rdbcompression"})
+	if err != nil {
+		return false // BGSAVE will say so
+	}
+	value, err := configReply(replies[0])
+	return err == nil && value == "yes"
+}
+
+// checkPlainSave says what is in the way of a save without compression. How large
+// it becomes nobody knows; as large as the data in memory at most (no RDB was seen
+// to be larger). small asks for one that is not much larger than the last.
+func (f facts) checkPlainSave(small bool) error {
+	dataset, ok := f.info.Int("used_memory_dataset")
+	if !ok {
+		return errors.New("the server does not tell how large its data is")
+	}
+	if last := f.lastDump(); small && dataset > last+last/2 {
+		return fmt.Errorf("without, it could take up to %s, the last dump takes %s", human.Bytes(dataset), human.Bytes(last))
+	}
+	available, err := availableBytes(f.dir)
+	if err != nil {
+		return err
+	}
+	if need := dataset + dataset/5; available < need {
+		return fmt.Errorf("without, it could take up to %s, %s has %s free", human.Bytes(need), f.dir, human.Bytes(available))
+	}
+	return nil
+}
+
+// told deals with the server's answers to setting rdbcompression to no and back;
+// err is that of the connection, after which nothing is known.
+func (b *bgsave) told(ctx context.Context, off, on any, err error) {
+	if refusal, ok := off.(error); ok && err == nil {
+		b.compression.refused = refusal
+		b.log.Warn("the server compresses the strings of its saves, so they take longer and what is stored is larger: rdbcompression cannot be set",
+			"error", refusal, "hint", "allow +config|set to the sidecar's user, or set backup.rdb-compression to server")
+		return
+	}
+	if refusal, ok := on.(error); ok && err == nil {
+		err = refusal
+	}
+	if err == nil {
+		return
+	}
+	// The snapshot's context may have ended, and this is to be done all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		_, err := b.redis.Do(ctx, setRDBCompression("yes")...)
+		if err == nil {
+			return
+		}
+		if sleep(ctx, wait) != nil {
+			b.log.Error("rdbcompression of the server may be no now, it was yes",
+				"error", err, "reason", status.ReasonOf(err), "hint", "unless the server was restarted since: CONFIG SET rdbcompression yes")
+			return
+		}
+	}
+}

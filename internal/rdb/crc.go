@@ -51,9 +51,8 @@ var tables = sync.OnceValue(func() *crcTables {
 	return t
 })
 
-// updateCRC continues the checksum, which begins with 0. Redis does not invert
-// the value before and after, as hash/crc64 does.
-func updateCRC(crc uint64, p []byte) uint64 {
+// updateLanes is updateCRC on every CPU.
+func updateLanes(crc uint64, p []byte) uint64 {
 	t := tables()
 	for len(p) >= crcLanes*crcLane {
 		crc = t.parallel(crc, p[:crcLanes*crcLane])

@@ -1,9 +1,6 @@
 package backup
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"hash"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -15,26 +12,25 @@ const (
 	flowChunks = 6
 )
 
-// flow carries an RDB from a reader to those who check and store it, on as many
+// flow carries bytes from a reader to those who check and store them, on as many
 // cores as there are: it reads ahead in a goroutine of its own, and hands every
-// chunk to the hash and to a writer, each in its own, and to whoever reads from
-// the flow. The slowest sets the pace. Exactly one of wait and stop ends it.
+// chunk to each of its writers, in theirs, and to whoever reads from the flow. The
+// slowest sets the pace. Exactly one of wait and stop ends it.
 type flow struct {
 	r    io.Reader
-	seen func() // called after every Read, in its goroutine; may be nil
-	n    int64  // bytes that Read has returned
+	seen func()       // called after every Read, in its goroutine; may be nil
+	n    atomic.Int64 // bytes that Read has returned
 
 	free    chan *chunk
 	read    chan *chunk   // for Read
 	failed  chan struct{} // closed when a writer has failed, or by stop
 	running sync.WaitGroup
-	sum     hash.Hash // complete after wait
 
 	current *chunk // what Read is at
 	rest    []byte
 
 	mu  sync.Mutex
-	err error // the first of r or the writer, other than io.EOF
+	err error // the first of r or a writer, other than io.EOF
 }
 
 // chunk is a piece of a flow; it is free again when everybody is done with it.
@@ -51,17 +47,17 @@ func (c *chunk) release() {
 	}
 }
 
-// newFlow begins to read r. w gets everything, and may be nil.
-func newFlow(r io.Reader, w io.Writer, seen func()) *flow {
+// newFlow begins to read r. Each of the writers gets everything.
+func newFlow(r io.Reader, seen func(), writers ...io.Writer) *flow {
 	f := &flow{
-		r: r, seen: seen, sum: sha256.New(), failed: make(chan struct{}),
+		r: r, seen: seen, failed: make(chan struct{}),
 		free: make(chan *chunk, flowChunks), read: make(chan *chunk, flowChunks),
 	}
 	for range flowChunks {
 		f.free <- &chunk{buf: make([]byte, flowChunk), free: f.free}
 	}
-	to := []chan *chunk{f.read, f.feed(f.sum)}
-	if w != nil {
+	to := []chan *chunk{f.read}
+	for _, w := range writers {
 		to = append(to, f.feed(w))
 	}
 	f.running.Go(func() { f.pump(to) })
@@ -152,6 +148,34 @@ func (f *flow) failure() error {
 // Read returns what was read from r, and then its error; that of a writer comes
 // as soon as it is known.
 func (f *flow) Read(p []byte) (int, error) {
+	if err := f.next(); err != nil {
+		return 0, err
+	}
+	n := copy(p, f.rest)
+	f.took(n)
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo: it is like Read to the end, without a copy.
+func (f *flow) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		switch err := f.next(); {
+		case err == io.EOF: //nolint:errorlint // its own
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+		n, err := w.Write(f.rest)
+		total += int64(n)
+		f.took(n)
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// next makes sure that there is a rest.
+func (f *flow) next() error {
 	for len(f.rest) == 0 {
 		if f.current != nil {
 			f.current.release()
@@ -159,39 +183,43 @@ func (f *flow) Read(p []byte) (int, error) {
 		}
 		select {
 		case <-f.failed:
-			return 0, f.failure()
+			return f.failure()
 		default:
 		}
 		select {
 		case c, ok := <-f.read:
 			if !ok {
 				if err := f.failure(); err != nil {
-					return 0, err
+					return err
 				}
-				return 0, io.EOF
+				return io.EOF
 			}
 			f.current, f.rest = c, c.data
 		case <-f.failed:
-			return 0, f.failure()
+			return f.failure()
 		}
 	}
-	n := copy(p, f.rest)
+	return nil
+}
+
+// took notes that n bytes of the rest are done with.
+func (f *flow) took(n int) {
 	f.rest = f.rest[n:]
-	f.n += int64(n)
+	f.n.Add(int64(n))
 	if f.seen != nil {
 		f.seen()
 	}
-	return n, nil
 }
 
-// wait waits, after Read has returned io.EOF, until the writer has got everything,
-// and returns its error.
+// wait waits, after Read has returned io.EOF, until the writers have got
+// everything, and returns their error.
 func (f *flow) wait() error {
 	f.running.Wait()
 	return f.failure()
 }
 
-// stop ends the flow before its end. What r waits for must have been ended.
+// stop ends the flow wherever it is. What r waits for must have been ended. The
+// writers have then got what Read has returned, at least.
 func (f *flow) stop() {
 	f.fail(io.ErrClosedPipe)
 	if f.current != nil {
@@ -200,6 +228,3 @@ func (f *flow) stop() {
 	}
 	f.running.Wait()
 }
-
-// sha256 returns the hex sum of everything, after wait.
-func (f *flow) sha256() string { return hex.EncodeToString(f.sum.Sum(nil)) }

@@ -112,6 +112,7 @@ func TestManifestBad(t *testing.T) {
 		{name: "name", old: `"name": "dump.rdb.zst"`, new: `"name": "../../other/dump.rdb.zst"`, want: `object.name is "../../other/dump.rdb.zst", want "dump.rdb.zst" with object.compression "zstd"`},
 		{name: "name and compression", old: `"compression": "zstd"`, new: `"compression": "none"`, want: `object.name is "dump.rdb.zst", want "dump.rdb" with object.compression "none"`},
 		{name: "size and compression", old: `"compression": "zstd"`, new: `"compression": "none"`, want: "object.size 1298186 contradicts rdb.size 7177840"},
+		{name: "sha256 and compression", old: `"compression": "zstd"`, new: `"compression": "none"`, want: "object.sha256 contradicts rdb.sha256"},
 		{name: "slots", old: `"last": 5460`, new: `"last": 16384`, want: "slots: range 0-16384 is not valid or not in order"},
 		{name: "slot order", old: `"first": 9000`, new: `"first": 5000`, want: "slots: range 5000-9000 is not valid or not in order"},
 		{name: "durations", old: `"save_seconds": 2.052`, new: `"save_seconds": -1`, want: "durations: negative"},

@@ -117,9 +117,9 @@ func TestRestoreRefusesBadSnapshots(t *testing.T) {
 		{
 			name: "wrong checksum of the RDB in the manifest",
 			spoil: func(r *restorable) {
-				r.damage("manifest.json", replace(r.m.RDB.SHA256, strings.Repeat("ab", 32)))
+				r.damage("manifest.json", replace(r.m.RDB.CRC64, strings.Repeat("ab", 8)))
 			},
-			reason: status.ReasonCorrupt, message: "sha256 of the RDB: ", hint: "take another one",
+			reason: status.ReasonCorrupt, message: "crc64: ", hint: "take another one",
 		},
 		{
 			name: "wrong key count in the manifest",

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -350,10 +351,11 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var plain *flow
-	plain = newFlow(c.open(reading), up, func() {
+	sum := sha256.New()
+	plain = newFlow(c.open(reading), func() {
 		timer.touch()
-		r.report.bytes(plain.n, up.n.Load())
-	})
+		r.report.bytes(plain.n.Load(), up.n.Load())
+	}, up, sum)
 	summary, err := rdb.Scan(plain)
 	if err != nil {
 		cause := plain.failure()
@@ -364,8 +366,8 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 			return RDB{}, lost
 		}
 		damage, ok := errors.AsType[*rdb.Error](err)
-		if ok && cause == nil && damage.Offset == plain.n {
-			return RDB{}, c.cutOff(plain.n)
+		if ok && cause == nil && damage.Offset == plain.n.Load() {
+			return RDB{}, c.cutOff(plain.n.Load())
 		}
 		return RDB{}, err
 	}
@@ -373,7 +375,7 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 		return RDB{}, err
 	}
 	out := describeRDB(summary)
-	out.Size, out.SHA256 = plain.n, plain.sha256()
+	out.Size, out.SHA256 = plain.n.Load(), hexSum(sum)
 	return out, c.confirm(ctx, summary)
 }
 
@@ -385,20 +387,18 @@ func (r *run) readBack(ctx context.Context, m Manifest, timer *stallTimer) error
 		return err
 	}
 	defer body.Close()
-	var stored *tap
-	stored = newTap(body, func() {
-		timer.touch()
-		r.report.bytes(m.RDB.Size, stored.n.Load())
-	})
+	sum := ""
 	if size == m.Object.Size {
 		// One byte more than expected shows a longer object as well.
-		buf := make([]byte, 64<<10)
-		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, io.LimitReader(stored, size+1), buf); err != nil {
+		size, sum, err = hashAll(io.LimitReader(body, size+1), func(n int64) {
+			timer.touch()
+			r.report.bytes(m.RDB.Size, n)
+		})
+		if err != nil {
 			return err
 		}
-		size = stored.n.Load()
 	}
-	if size != m.Object.Size || stored.sha256() != m.Object.SHA256 {
+	if size != m.Object.Size || sum != m.Object.SHA256 {
 		return status.WithHint(status.ReasonVerify, "the store or something before it alters or truncates objects: nothing in it can be trusted until that is found",
 			fmt.Errorf("the store returns other bytes than were sent: %d of %d", size, m.Object.Size))
 	}

@@ -2,8 +2,11 @@ package backup
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 
@@ -53,20 +56,21 @@ func (c *Catalogue) Verify(ctx context.Context, id string, progress func(Progres
 			progress(Progress{Phase: PhaseVerify, Stored: stored, Plain: plain, Total: m.Object.Size, Keys: m.RDB.Keys})
 		}
 	}
-	check := c.readVerified
 	if c.Level(m) == LevelStored {
-		check = c.readStored
+		err = c.readStored(ctx, m, func(stored int64) { seen(stored, 0) })
+	} else {
+		err = c.readVerified(ctx, m, nil, seen)
 	}
-	if err := check(ctx, m, io.Discard, seen); err != nil {
+	if err != nil {
 		return m, fmt.Errorf("verify: %w", err)
 	}
 	return m, nil
 }
 
-// readVerified writes the plain RDB of a snapshot to w and checks all of it
-// against the manifest on the way. What was written is to be trusted only once
-// it has returned nil. seen is told the stored and plain bytes so far; it may be
-// nil.
+// readVerified writes the plain RDB of a snapshot to w, which may be nil, and
+// checks all of it against the manifest on the way. What was written is to be
+// trusted only once it has returned nil. seen is told the stored and plain bytes
+// so far; it may be nil.
 //
 // An error of w or of the store is returned with its own reason; for data that
 // is not what the manifest says it carries status.ReasonCorrupt.
@@ -102,57 +106,95 @@ func (c *Catalogue) openWhole(ctx context.Context, m Manifest) (io.ReadCloser, e
 	return body, nil
 }
 
-// readStored writes the stored bytes of a snapshot to w and checks them against
-// the manifest, like readVerified.
-func (c *Catalogue) readStored(ctx context.Context, m Manifest, w io.Writer, seen func(stored, plain int64)) error {
+// readStored checks the stored bytes of a snapshot against the manifest, like
+// readVerified.
+func (c *Catalogue) readStored(ctx context.Context, m Manifest, seen func(stored int64)) error {
 	body, err := c.openWhole(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	var stored *tap
-	stored = newTap(body, func() { seen(stored.n.Load(), 0) })
-	_, err = io.CopyBuffer(struct{ io.Writer }{w}, stored, make([]byte, 64<<10))
+	n, sum, err := hashAll(body, seen)
 	switch {
 	case ctx.Err() != nil:
 		return status.WithReason(status.ReasonCanceled, fmt.Errorf("snapshot %s: %w", m.ID, context.Cause(ctx)))
 	case err != nil:
 		return fmt.Errorf("snapshot %s: %w", m.ID, err)
 	}
-	return damaged(m.ID, joined(
-		differs("stored bytes", m.Object.Size, stored.n.Load()),
-		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
-	))
+	return damaged(m.ID, sameObject(m.Object, n, sum))
 }
+
+// hashAll reads r to its end and returns how many bytes it had and their SHA-256
+// in hex. seen is told the bytes so far.
+func hashAll(r io.Reader, seen func(n int64)) (int64, string, error) {
+	sum := sha256.New()
+	buf := make([]byte, hashBuffer)
+	for n := int64(0); ; {
+		m, err := r.Read(buf)
+		sum.Write(buf[:m])
+		if n += int64(m); m > 0 {
+			seen(n)
+		}
+		switch {
+		case err == io.EOF: //nolint:errorlint // an io.Reader returns io.EOF itself
+			return n, hexSum(sum), nil
+		case err != nil:
+			return n, "", err
+		}
+	}
+}
+
+// hashBuffer is how many bytes are hashed at once: as many as a core's cache holds.
+const hashBuffer = 256 << 10
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
 // readVerified is the method of that name on an open object. cancel ends what
 // body may wait for.
+//
+// Three goroutines share the work, beside those of w and of the store: one reads
+// and hashes what is stored, one decompresses it, which takes the longest, and
+// this one walks over what comes out.
+//
+// That is not hashed: the SHA-256 of the stored bytes proves that they are those
+// that were put there, which decompress to what was compressed then. That it did,
+// here, is what the checksum of the zstd frame and the CRC64 of the RDB are for;
+// the manifest has the latter also where the file does not. The object of a
+// manifest that is neither compressed nor encrypted has one SHA-256, see validate.
 func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w io.Writer, seen func(stored, plain int64)) error {
-	stored := newTap(body, nil)
-	decoded, closer, err := decode(m.Object, ids, stored)
-	if storeErr := stored.failure(); storeErr != nil {
-		return fmt.Errorf("snapshot %s: %w", m.ID, storeErr)
-	}
-	if err != nil {
-		return damaged(m.ID, err)
-	}
+	sum := sha256.New()
+	stored := newFlow(body, nil, sum)
 	var plain *flow
+	var writers []io.Writer
+	if w != nil {
+		writers = append(writers, w)
+	}
 	tell := func() {
 		if seen != nil {
-			seen(stored.n.Load(), plain.n)
+			seen(stored.n.Load(), plain.n.Load())
 		}
 	}
-	plain = newFlow(decoded, w, func() { tell() })
-	summary, err := rdb.Scan(plain) // to the end of plain, and so of stored
+	var summary rdb.Summary
+	decoded, closer, err := decode(m.Object, ids, stored)
 	if err == nil {
-		err = plain.wait()
+		plain = newFlow(decoded, func() { tell() }, writers...)
+		if summary, err = rdb.Scan(plain); err == nil { // to the end of plain, and so of stored
+			err = plain.wait()
+		}
 	}
-	storeErr, plainErr := stored.failure(), plain.failure()
+	storeErr := stored.failure()
+	var plainErr error
 	if err != nil {
 		cancel()
-		plain.stop()
+		if plain != nil {
+			plainErr = plain.failure()
+			plain.stop()
+		}
 	}
-	closer()
+	stored.stop()
+	if closer != nil {
+		closer()
+	}
 	switch {
 	case storeErr != nil:
 		return fmt.Errorf("snapshot %s: %w", m.ID, storeErr)
@@ -163,12 +205,18 @@ func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w i
 	}
 	tell()
 	return damaged(m.ID, joined(
-		differs("stored bytes", m.Object.Size, stored.n.Load()),
-		differs("sha256 of the stored bytes", m.Object.SHA256, stored.sha256()),
-		differs("bytes of the RDB", m.RDB.Size, plain.n),
-		differs("sha256 of the RDB", m.RDB.SHA256, plain.sha256()),
+		sameObject(m.Object, stored.n.Load(), hexSum(sum)),
+		differs("bytes of the RDB", m.RDB.Size, plain.n.Load()),
 		sameRDB(m.RDB, summary),
 	))
+}
+
+// sameObject compares what is stored with what the manifest says.
+func sameObject(want Object, size int64, sha256 string) error {
+	return joined(
+		differs("stored bytes", want.Size, size),
+		differs("sha256 of the stored bytes", want.SHA256, sha256),
+	)
 }
 
 // sameRDB compares what the walk over the RDB found with what the manifest says.
@@ -179,6 +227,7 @@ func sameRDB(want RDB, s rdb.Summary) error {
 		differs("RDB version", want.Version, got.Version),
 		differs("magic", want.Magic, got.Magic),
 		differs("crc64", want.CRC64, got.CRC64),
+		differs("whether the RDB ends in its crc64", want.Checksummed, got.Checksummed),
 	)
 	if !want.Walked || !got.Walked {
 		return err

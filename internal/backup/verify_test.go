@@ -51,12 +51,12 @@ func TestVerify(t *testing.T) {
 
 	// Any fact of the manifest.
 	for name, change := range map[string]func(*Manifest){
-		"sha256 of the stored bytes": func(m *Manifest) { m.Object.SHA256 = m.RDB.SHA256 },
-		"sha256 of the RDB":          func(m *Manifest) { m.RDB.SHA256 = m.Object.SHA256 },
-		"bytes of the RDB":           func(m *Manifest) { m.RDB.Size++ },
-		"crc64":                      func(m *Manifest) { m.RDB.CRC64 = hexUint64(1) },
-		"RDB version":                func(m *Manifest) { m.RDB.Version++ },
-		"function libraries":         func(m *Manifest) { m.RDB.Functions++ },
+		"sha256 of the stored bytes":        func(m *Manifest) { m.Object.SHA256 = m.RDB.SHA256 },
+		"bytes of the RDB":                  func(m *Manifest) { m.RDB.Size++ },
+		"crc64":                             func(m *Manifest) { m.RDB.CRC64 = hexUint64(1) },
+		"whether the RDB ends in its crc64": func(m *Manifest) { m.RDB.Checksummed = false },
+		"RDB version":                       func(m *Manifest) { m.RDB.Version++ },
+		"function libraries":                func(m *Manifest) { m.RDB.Functions++ },
 		"keys: 200, the manifest says 201": func(m *Manifest) {
 			m.RDB.Keys = 201
 			m.RDB.Databases = []Database{{Index: 0, Keys: 201}}
@@ -87,6 +87,64 @@ func TestVerify(t *testing.T) {
 	_, err = c.Verify(testContext(t), NewID(noon, "x"), nil)
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("Verify of an unknown id: %v", err)
+	}
+}
+
+// What decompresses to something else than was compressed is damage, though every
+// stored byte is as the manifest says.
+func TestVerifyDecompression(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 50, 5000)
+	s, root := dirStore(t)
+	c := newTestCatalogue(t, s)
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s))
+	stored, err := os.ReadFile(filepath.Join(root, c.ObjectKey(m)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := os.ReadFile(plainRDB(t, c, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var header zstd.Header
+	if err := header.Decode(stored); err != nil || !header.HasCheckSum {
+		t.Fatalf("a frame with its checksum: %t, %v", header.HasCheckSum, err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := func(b []byte, at int) []byte {
+		b = bytes.Clone(b)
+		b[at] ^= 1
+		return b
+	}
+	for _, tt := range []struct {
+		name, want string
+		stored     []byte
+	}{
+		{"checksum of the frame", "decompress: CRC check failed", flipped(stored, len(stored)-1)},
+		{"a byte of a value", "wrong checksum", enc.EncodeAll(flipped(plain, len(plain)/2), nil)},
+		{"no checksum in the file", "whether the RDB ends in its crc64: false, the manifest says true",
+			enc.EncodeAll(append(bytes.Clone(plain[:len(plain)-8]), make([]byte, 8)...), nil)},
+		{"nothing wrong", "", enc.EncodeAll(plain, nil)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			changed := m
+			changed.Object.Size, changed.Object.SHA256 = int64(len(tt.stored)), hexSHA256(tt.stored)
+			put(t, s, c.ObjectKey(m), string(tt.stored))
+			if err := c.publish(testContext(t), changed); err != nil {
+				t.Fatal(err)
+			}
+			_, err := c.Verify(testContext(t), m.ID, nil)
+			if tt.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantError(t, err, status.ReasonCorrupt, tt.want)
+		})
 	}
 }
 

@@ -316,14 +316,18 @@ func decode(o Object, ids identities, r io.Reader) (io.Reader, func(), error) {
 	return nil, nil, fmt.Errorf("%w: compression %q is not known", errDecode, o.Compression)
 }
 
-// decoder marks the errors of a reader.
+// decoder marks the errors of a reader, and fills what is to be filled: each block
+// of zstd handed on by itself would wake others twice as often.
 type decoder struct {
 	r    io.Reader
 	what string
 }
 
-func (d decoder) Read(p []byte) (int, error) {
-	n, err := d.r.Read(p)
+func (d decoder) Read(p []byte) (n int, err error) {
+	n, err = d.r.Read(p)
+	for m := n; n < len(p) && m > 0 && err == nil; n += m {
+		m, err = d.r.Read(p[n:])
+	}
 	if err != nil && err != io.EOF && !errors.Is(err, errDecode) { //nolint:errorlint // an io.Reader returns io.EOF itself
 		err = fmt.Errorf("%w: %s: %w", errDecode, d.what, err)
 	}

@@ -202,7 +202,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		if due != nil && due.at.Before(at) {
 			at = due.at
 		}
-		if due == nil && look.at.Before(at) {
+		if (due == nil || due.failing()) && look.at.Before(at) {
 			at = look.at
 		}
 		req, ok := j.wait(ctx, at)
@@ -225,6 +225,8 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		var err error
 		if this != nil {
 			err = j.run(work, this)
+		} else if due != nil {
+			err = j.look(work, refreshing) // that it can be read is no news while snapshots fail
 		} else {
 			err = j.look(work, look.task)
 		}
@@ -239,16 +241,16 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 		switch {
 		case this == nil:
-			if err == nil && !look.done {
+			if err == nil && due == nil && !look.done {
 				next, due = j.catchUp(next, now)
 			} else if err == nil {
 				next = j.replan(next, now)
 			}
-			if err == nil {
+			if err == nil && (due == nil || !due.failing()) {
 				j.tell()
 			}
-			if err == nil && due == nil {
-				j.verifyDue(ctx, next)
+			if err == nil && (due == nil || due.failing()) {
+				j.verifyDue(ctx, next, due)
 				now = time.Now()
 			}
 			look.after(err, now, j)
@@ -266,8 +268,12 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 			if due == nil {
 				due = this // a request that failed is not forgotten
 			}
-			due.at = now.Add(j.backoff(due.failures, err))
+			due.pause = j.backoff(due.failures, err)
+			due.at = now.Add(due.pause)
 			due.failures++
+			if j.due(now) {
+				look.at = now // the pause is the time for it
+			}
 		}
 	}
 }

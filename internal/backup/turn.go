@@ -37,11 +37,15 @@ type turn struct {
 	at       time.Time // when it is tried, or tried again
 	others   time.Time // until then others go first; see Job.yield
 	failures int
-	request  *request // nil but for the first try of a request
+	pause    time.Duration // after the last of them
+	request  *request      // nil but for the first try of a request
 
 	over    bool // it was tried to the end; otherwise it waits
 	waiting bool // for others
 }
+
+// failing tells whether a turn that has failed is to be tried again.
+func (t *turn) failing() bool { return t.failures > 0 && !t.waiting }
 
 // scheduled returns the turn of a scheduled time that has come. due is the one
 // before, if it is not over.

@@ -155,12 +155,18 @@ func (j *Job) tell() {
 var errSnapshotFirst = errors.New("a snapshot comes first")
 
 // verifyDue verifies what is due, if anything is. A snapshot never waits for it: it
-// is interrupted at once at the time until, by a request and by the end of ctx, and
-// what it was at is verified later, from its start. Other pods' snapshots do not
-// mind it, as it has a lease of its own.
-func (j *Job) verifyDue(ctx context.Context, until time.Time) {
+// is interrupted at once at the time next, when failing is to be tried again (nil:
+// snapshots do not fail), by a request and by the end of ctx, and what it was at is
+// verified later, from its start. Other pods' snapshots do not mind it, as it has a
+// lease of its own.
+func (j *Job) verifyDue(ctx context.Context, next time.Time, failing *turn) {
 	if !j.due(time.Now()) {
 		return
+	}
+	until, brief := next, false
+	if failing != nil && failing.at.Before(next) {
+		// The pauses between the tries grow: there will be more time.
+		until, brief = failing.at, failing.pause < j.opts.RetryMax/2
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
@@ -168,7 +174,7 @@ func (j *Job) verifyDue(ctx context.Context, until time.Time) {
 	ran, err := j.verifyUnderLease(work)
 	stopped := work.Err() != nil
 	if stopped && ctx.Err() == nil {
-		err = j.interrupted(ran, err)
+		err = j.interrupted(ran, brief, err)
 	}
 	release()
 	if errors.Is(err, context.Canceled) || err == nil && !ran {
@@ -185,7 +191,8 @@ func (j *Job) verifyDue(ctx context.Context, until time.Time) {
 	if stopped || j.early != nil {
 		return // a snapshot waits
 	}
-	if err := j.refresh(ctx); err == nil { // its records are news
+	// Its records are news. That snapshots fail is worse news, which stay.
+	if err := j.refresh(ctx); err == nil && failing == nil {
 		j.tell()
 	}
 }
@@ -207,8 +214,9 @@ func (j *Job) untilSnapshot(ctx context.Context, at time.Time) (work context.Con
 }
 
 // interrupted returns what came of a verification that has ended with err after it
-// was to end: context.Canceled if it is to go on soon.
-func (j *Job) interrupted(ran bool, err error) error {
+// was to end: context.Canceled if it is to go on soon. That there was no time does
+// not count when it was brief.
+func (j *Job) interrupted(ran, brief bool, err error) error {
 	p := j.verify.pending
 	switch {
 	case !ran:
@@ -216,16 +224,18 @@ func (j *Job) interrupted(ran bool, err error) error {
 	case err == nil, p == nil:
 		return err // it was done by then
 	}
-	p.interrupted++
+	if !brief {
+		p.interrupted++
+	}
 	id := p.ids[0]
 	if p.interrupted < verifyInterruptions {
-		j.rep.Logger().Info("the verification was interrupted: a snapshot comes first; it begins anew after that", "snapshot", id, "times", p.interrupted)
+		j.rep.Logger().Info("the verification was interrupted: a snapshot comes first; it begins anew after that", "snapshot", id)
 		return context.Canceled
 	}
 	j.verify.pending = nil
 	j.tally(func(c *verifyCounts) { c.failed++ })
 	return status.WithHint(status.ReasonTimeout, "let backup verify do it where there is time, or take snapshots less often",
-		fmt.Errorf("verify: snapshot %s: interrupted %d times in a row by snapshots, which are due more often than it takes", id, p.interrupted))
+		fmt.Errorf("verify: snapshot %s: interrupted %d times in a row by snapshots: between two of them there is less time than it takes", id, p.interrupted))
 }
 
 // verifyUnderLease verifies, if no other pod does. ran tells that it has begun.

@@ -108,16 +108,13 @@ func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.C
 		m, v, err := c.VerifyAndRecord(ctx, id, o)
 		line.done()
 		switch {
-		case errors.Is(err, backup.ErrNotRecorded):
-			l.log.Warn("the verification could not be recorded", "snapshot", id, "error", err)
-			fallthrough
-		case err == nil:
-			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  %s\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
-				seconds(v.Duration), verdict(v))
-			continue
 		case status.ReasonOf(err) == status.ReasonCorrupt:
 			damaged++
 			fmt.Fprintf(e.stdout, "%s  DAMAGED\n", id)
+		case err == nil, errors.Is(err, backup.ErrNotRecorded):
+			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  %s\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
+				seconds(v.Duration), verdict(v))
+			continue
 		default:
 			failed++
 		}

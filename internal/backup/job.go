@@ -172,6 +172,7 @@ func New(opts Options, redis Redis, open func(context.Context) (Store, error), r
 		opts.Snapshot.Log = rep.Logger()
 	}
 	j := &Job{opts: opts, redis: redis, open: open, rep: rep, requests: make(chan *request), ended: make(chan struct{}), count: newCounters()}
+	j.verify.unrecorded = map[string]unrecorded{}
 	j.mend = newMender(j.opts.Snapshot, redis, j.opts.Snapshot.Log)
 	j.take = func(ctx context.Context, progress func(Progress)) (Manifest, error) {
 		return j.snapshotter.Snapshot(ctx, progress)

@@ -55,10 +55,18 @@ type verifying struct {
 	failures  int
 	lease     *Lease      // nil until it was asked for
 	pending   *pendingRun // what was interrupted; nil: nothing
-	failure   error       // of the last run; nil when it did all it should
-	shown     string      // what Job.trouble said when it was last reported
+	// Damage of which the store would take no record, by id. Not nil.
+	unrecorded map[string]unrecorded
+	failure    error  // of the last run; nil when it did all it should
+	shown      string // what Job.trouble said when it was last reported
 
 	counts verifyCounts // guarded by Job.mu
+}
+
+// unrecorded is damage that a verification has found and could not record.
+type unrecorded struct {
+	at  time.Time
+	err error
 }
 
 // verifyCounts are the numbers for metrics.
@@ -81,6 +89,7 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 	}
 	// What the retention of another pod has deleted since the listing is no damage.
 	all = slices.DeleteFunc(all, func(f snapshotFacts) bool { return f.gone })
+	j.recallDamage(all)
 	j.verify.facts = all
 	var newest time.Time
 	broken := 0
@@ -98,6 +107,20 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 	return nil
 }
 
+// recallDamage adds to the facts the damage that could not be recorded. A record of
+// a later verification counts instead.
+func (j *Job) recallDamage(all []snapshotFacts) {
+	still := map[string]unrecorded{}
+	for i := range all {
+		f := &all[i]
+		if u, ok := j.verify.unrecorded[f.id]; ok && u.at.After(f.verifiedAt) {
+			still[f.id] = u
+			f.damaged, f.verified = true, false
+		}
+	}
+	j.verify.unrecorded = still
+}
+
 // trouble says what is wrong with the snapshots in the store, until it is no
 // longer so.
 func (j *Job) trouble() (status.Reason, string) {
@@ -111,6 +134,9 @@ func (j *Job) trouble() (status.Reason, string) {
 			text += ", the last verified one is " + j.verify.facts[good].id
 		} else {
 			text += ", and none has passed a verification"
+		}
+		if u, ok := j.verify.unrecorded[j.verify.facts[i].id]; ok {
+			text += "; " + u.err.Error()
 		}
 		return status.ReasonCorrupt, text
 	}
@@ -357,19 +383,23 @@ func (j *Job) verifyRun(ctx context.Context) error {
 			return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		case errors.Is(err, ErrNotFound):
 			continue // deleted meanwhile
-		case err == nil, errors.Is(err, ErrNotRecorded):
-			run.passed = true
-			j.tally(func(c *verifyCounts) { c.passed++ })
-			j.rep.Logger().Info("a snapshot was verified", "snapshot", m.ID, "level", string(v.Level), "server", v.Server, "seconds", v.Duration)
 		case status.ReasonOf(err) == status.ReasonCorrupt:
 			j.tally(func(c *verifyCounts) { c.damaged++ })
 			j.rep.Failure(err)
 			j.rep.Logger().LogAttrs(ctx, slog.LevelError, "a snapshot in the store is damaged", slog.String("snapshot", ids[n]), slog.Any("error", err), slog.String("hint", status.HintOf(err)))
+			if errors.Is(err, ErrNotRecorded) {
+				j.verify.unrecorded[ids[n]] = unrecorded{v.VerifiedAt, err}
+			}
 			if next := j.olderThan(ids[n], ids); !run.passed && run.more < moreAfterDamage && next != "" {
 				ids = slices.Insert(ids, n+1, next)
 				run.more++
 			}
 			continue
+		case err == nil, errors.Is(err, ErrNotRecorded):
+			run.passed = true
+			delete(j.verify.unrecorded, ids[n])
+			j.tally(func(c *verifyCounts) { c.passed++ })
+			j.rep.Logger().Info("a snapshot was verified", "snapshot", m.ID, "level", string(v.Level), "server", v.Server, "seconds", v.Duration)
 		default:
 			j.tally(func(c *verifyCounts) { c.failed++ })
 			if v.Level == "" {

@@ -37,7 +37,8 @@ type VerifyOptions struct {
 	Scheduled bool
 	// Progress may be nil; it is called from the same goroutine, often.
 	Progress func(Progress)
-	// Log is told of a read that is done again; nil: nobody is.
+	// Log is told of a read that is done again, and of a record that cannot be
+	// written; nil: nobody is.
 	Log *slog.Logger
 }
 
@@ -49,8 +50,8 @@ type VerifyOptions struct {
 // before: a proxy or a memory cell that fails once is no damage of the snapshot.
 // ErrNotFound is of one that was deleted meanwhile. Any other error says that it
 // could not be verified, as deep as asked for; what was verified before is recorded.
-// When the only trouble is that the record could not be written, the error wraps
-// ErrNotRecorded.
+// Where the snapshot passed or is damaged, and that could not be recorded, the error
+// also wraps ErrNotRecorded: of the two, damage is what gives the reason.
 func (c *Catalogue) VerifyAndRecord(ctx context.Context, id string, o VerifyOptions) (Manifest, Verification, error) {
 	began := time.Now()
 	v := Verification{Tool: o.Tool, Pod: o.Pod, Scheduled: o.Scheduled}
@@ -73,22 +74,41 @@ func (c *Catalogue) VerifyAndRecord(ctx context.Context, id string, o VerifyOpti
 		return m, v, err // nothing was found out
 	}
 	v.VerifiedAt, v.Duration = time.Now().UTC().Truncate(time.Millisecond), seconds(time.Since(began))
-	if recordErr := c.record(ctx, id, v); recordErr != nil && err == nil {
+	if recordErr := c.record(ctx, id, v); recordErr != nil {
 		if c.gone(ctx, id) {
 			return m, Verification{}, fmt.Errorf("verify: snapshot %s was deleted meanwhile: %w", id, ErrNotFound)
 		}
-		err = status.WithReason(status.ReasonOf(recordErr), fmt.Errorf("%w: %w", ErrNotRecorded, recordErr))
+		o.logger().Warn("what the verification found could not be recorded", "snapshot", id, "damage", v.Damage,
+			"reason", string(status.ReasonOf(recordErr)), "error", recordErr, "hint", status.HintOf(recordErr))
+		err = notRecorded(err, v, recordErr)
 	}
 	return m, v, err
+}
+
+// notRecorded adds to the error of a verification that what it found could not be
+// recorded.
+func notRecorded(err error, v Verification, recordErr error) error {
+	reason := status.ReasonOf(recordErr)
+	if err != nil {
+		reason = status.ReasonOf(err)
+	}
+	if err == nil || !v.OK() {
+		recordErr = fmt.Errorf("%w: %w", ErrNotRecorded, recordErr)
+	}
+	return status.WithReason(reason, joined(err, recordErr))
+}
+
+func (o VerifyOptions) logger() *slog.Logger {
+	if o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Log
 }
 
 // verifyTwice verifies as deep as asked for, and what was read amiss once more. The
 // level that was reached is in v.
 func (c *Catalogue) verifyTwice(ctx context.Context, m Manifest, o VerifyOptions, v *Verification) error {
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := o.logger()
 	first := c.verifyOnce(ctx, m, o, v)
 	// With a level it was read well; then it is the server that does not like it.
 	if status.ReasonOf(first) != status.ReasonCorrupt || v.Level != "" || c.gone(ctx, m.ID) {
@@ -120,8 +140,8 @@ func (c *Catalogue) gone(ctx context.Context, id string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// ErrNotRecorded is wrapped by the error for a verification that passed and could
-// not be written down.
+// ErrNotRecorded is wrapped by the error for a verification whose result, good or
+// bad, could not be written down.
 var ErrNotRecorded = errors.New("verified, but not recorded")
 
 // damageText is what a record says of damage: one line, of limited length.

@@ -65,28 +65,18 @@ func RedactURL(raw string) string {
 }
 
 func redactUserinfo(raw string) string {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok || strings.Contains(scheme, "@") { // a list may begin with one that has no scheme
-		if before, host, ok := cutLast(raw, "@"); ok && before != "" {
-			return redacted + "@" + host
-		}
+	at := strings.LastIndex(raw, "@") // the last: a password may hold one
+	if at <= 0 {
 		return raw
 	}
-	userinfo, host, ok := cutLast(rest, "@")
-	if !ok {
-		return raw
+	before, host := raw[:at], raw[at:]
+	scheme, userinfo, ok := strings.Cut(before, "://")
+	if !ok || strings.Contains(scheme, "@") { // a list may begin with one that has no scheme
+		return redacted + host
 	}
 	user, _, hasPassword := strings.Cut(userinfo, ":")
 	if !hasPassword {
 		return raw
 	}
-	return scheme + "://" + url.PathEscape(user) + ":" + redacted + "@" + host
-}
-
-// cutLast is strings.Cut at the last separator: a password may hold one.
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+	return scheme + "://" + url.PathEscape(user) + ":" + redacted + host
 }

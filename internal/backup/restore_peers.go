@@ -460,12 +460,8 @@ func (r *restorer) heedPeers(ctx context.Context, wait time.Duration) (skipped s
 			}
 			return v.skip, v.err
 		}
-		t := time.NewTimer(peerPause)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if sleep(ctx, peerPause) != nil {
 			return "", ctx.Err()
-		case <-t.C:
 		}
 	}
 }

@@ -134,11 +134,7 @@ func (d *Dir) lock(ctx context.Context, root *os.Root, name string) (unlock func
 		if unlock != nil || err != nil {
 			return unlock, err
 		}
-		timer := time.NewTimer(lockPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if sleep(ctx, lockPause) != nil {
 			return nil, contextError(ctx)
 		}
 	}

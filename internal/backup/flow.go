@@ -18,15 +18,15 @@ const (
 // slowest sets the pace. Exactly one of wait and stop ends it.
 type flow struct {
 	r    io.Reader
-	seen func()       // called after every Read, in its goroutine; may be nil
-	n    atomic.Int64 // bytes that Read has returned
+	seen func()       // called after every Read and Next, in their goroutine; may be nil
+	n    atomic.Int64 // bytes that they have returned
 
 	free    chan *chunk
-	read    chan *chunk   // for Read
+	read    chan *chunk   // for Read and Next
 	failed  chan struct{} // closed when a writer has failed, or by stop
 	running sync.WaitGroup
 
-	current *chunk // what Read is at
+	current *chunk // what they are at
 	rest    []byte
 
 	mu  sync.Mutex
@@ -148,7 +148,7 @@ func (f *flow) failure() error {
 // Read returns what was read from r, and then its error; that of a writer comes
 // as soon as it is known.
 func (f *flow) Read(p []byte) (int, error) {
-	if err := f.next(); err != nil {
+	if err := f.fill(); err != nil {
 		return 0, err
 	}
 	n := copy(p, f.rest)
@@ -156,26 +156,18 @@ func (f *flow) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo: it is like Read to the end, without a copy.
-func (f *flow) WriteTo(w io.Writer) (total int64, err error) {
-	for {
-		switch err := f.next(); {
-		case err == io.EOF: //nolint:errorlint // its own
-			return total, nil
-		case err != nil:
-			return total, err
-		}
-		n, err := w.Write(f.rest)
-		total += int64(n)
-		f.took(n)
-		if err != nil {
-			return total, err
-		}
+// Next is like Read, without a copy: what it returns is valid until the next call.
+func (f *flow) Next() ([]byte, error) {
+	if err := f.fill(); err != nil {
+		return nil, err
 	}
+	p := f.rest
+	f.took(len(p))
+	return p, nil
 }
 
-// next makes sure that there is a rest.
-func (f *flow) next() error {
+// fill makes sure that there is a rest.
+func (f *flow) fill() error {
 	for len(f.rest) == 0 {
 		if f.current != nil {
 			f.current.release()
@@ -202,7 +194,7 @@ func (f *flow) next() error {
 	return nil
 }
 
-// took notes that n bytes of the rest are done with.
+// took notes that n bytes of the rest have been returned.
 func (f *flow) took(n int) {
 	f.rest = f.rest[n:]
 	f.n.Add(int64(n))
@@ -211,7 +203,7 @@ func (f *flow) took(n int) {
 	}
 }
 
-// wait waits, after Read has returned io.EOF, until the writers have got
+// wait waits, after Read or Next has returned io.EOF, until the writers have got
 // everything, and returns their error.
 func (f *flow) wait() error {
 	f.running.Wait()
@@ -219,7 +211,7 @@ func (f *flow) wait() error {
 }
 
 // stop ends the flow wherever it is. What r waits for must have been ended. The
-// writers have then got what Read has returned, at least.
+// writers have then got what Read and Next have returned, at least.
 func (f *flow) stop() {
 	f.fail(io.ErrClosedPipe)
 	if f.current != nil {

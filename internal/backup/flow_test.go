@@ -19,8 +19,10 @@ func TestFlow(t *testing.T) {
 		"data with EOF": func() io.Reader { return iotest.DataErrReader(bytes.NewReader(data)) },
 	} {
 		for how, drain := range map[string]func(f *flow, to io.Writer) error{
-			"WriteTo": func(f *flow, to io.Writer) error { _, err := f.WriteTo(to); return err },
-			"Read":    func(f *flow, to io.Writer) error { _, err := io.Copy(to, struct{ io.Reader }{f}); return err },
+			"Next": func(f *flow, to io.Writer) error {
+				return drainNext(f, to.Write)
+			},
+			"Read": func(f *flow, to io.Writer) error { _, err := io.Copy(to, struct{ io.Reader }{f}); return err },
 		} {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				var read, first, second bytes.Buffer
@@ -59,12 +61,12 @@ func TestFlowEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFlow(tt.r, nil, tt.w)
 			left := int64(20 * flowChunk)
-			_, err := f.WriteTo(writerFunc(func(p []byte) (int, error) {
-				if left -= int64(len(p)); left < 0 && tt.want == io.ErrShortBuffer {
+			err := drainNext(f, func(p []byte) (int, error) {
+				if left -= int64(len(p)); left < 0 && tt.want == io.ErrShortBuffer { //nolint:errorlint // this very one
 					return 0, tt.want
 				}
 				return len(p), nil
-			}))
+			})
 			f.stop() // returns when all have ended
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
@@ -73,10 +75,22 @@ func TestFlowEnds(t *testing.T) {
 	}
 }
 
-type (
-	readerFunc func([]byte) (int, error)
-	writerFunc func([]byte) (int, error)
-)
+// drainNext hands on what Next returns until io.EOF.
+func drainNext(f *flow, write func([]byte) (int, error)) error {
+	for {
+		p, err := f.Next()
+		if err == io.EOF { //nolint:errorlint // its own
+			return nil
+		}
+		if err == nil {
+			_, err = write(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
 
-func (f readerFunc) Read(p []byte) (int, error)  { return f(p) }
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -3,8 +3,8 @@ package rdb_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"testing"
-	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,8 +32,8 @@ func FuzzScan(f *testing.F) {
 func check(t *testing.T, data []byte) {
 	t.Helper()
 	got, err := rdb.Scan(bytes.NewReader(data))
-	again, err2 := rdb.Scan(iotest.HalfReader(bytes.NewReader(data)))
-	if (err == nil) != (err2 == nil) || err == nil && !cmp.Equal(got, again) {
+	again, err2 := rdb.Scan(&pieces{r: bytes.NewReader(data), buf: make([]byte, 7)})
+	if fmt.Sprint(err) != fmt.Sprint(err2) || err == nil && !cmp.Equal(got, again) {
 		t.Errorf("read otherwise: %+v, %v and %+v, %v", got, err, again, err2)
 	}
 	if err != nil {

@@ -108,6 +108,9 @@ func (e *Error) Error() string {
 // checksum of zero is no error: see Summary.Checksum. An error of r itself is
 // wrapped as it is. With any error the Summary holds what was read before it.
 //
+// Where r has a method Next() ([]byte, error), that is called in place of Read: it
+// returns the next piece, valid until the next call, and so saves a copy.
+//
 // Scan takes about 150 KB, whatever the data, and never more than some MB even when
 // r was made to do harm.
 func Scan(r io.Reader) (Summary, error) {

@@ -340,6 +340,42 @@ func TestReaders(t *testing.T) {
 	}
 }
 
+// A piece is gone at the next call.
+func TestPieces(t *testing.T) {
+	large := file("REDIS0010\xfe\x00", "\x00\x01a\x80\x00\x10\x00\x00"+strings.Repeat("v", 1<<20), "\x00\x01b\x01c")
+	for _, sample := range samples() {
+		for _, data := range [][]byte{sample.read(t), large} {
+			want := scan(t, data)
+			for _, size := range []int{1, 2, 3, 5, 8, 9, 10, 31, 4 << 10, len(data)} {
+				got, err := rdb.Scan(&pieces{r: bytes.NewReader(data), buf: make([]byte, size)})
+				if diff := cmp.Diff(got, want); diff != "" || err != nil {
+					t.Errorf("%s, %d bytes: %v\n%s", sample.name, size, err, diff)
+				}
+			}
+		}
+	}
+	silent := &pieces{r: readerFunc(func([]byte) (int, error) { return 0, nil })}
+	if _, err := rdb.Scan(silent); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("no pieces: %v", err)
+	}
+}
+
+// pieces hands out what r has, and overwrites what it handed out before.
+type pieces struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (p *pieces) Read([]byte) (int, error) { return 0, errors.New("Read in place of Next") }
+
+func (p *pieces) Next() ([]byte, error) {
+	for i := range p.buf {
+		p.buf[i] = 0xff
+	}
+	n, err := p.r.Read(p.buf)
+	return p.buf[:n], err
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -9,31 +9,57 @@ import (
 const (
 	bufferSize  = 128 << 10
 	trailerSize = 8
-	// keepSize bytes before the read position stay in the buffer: the end record
-	// and the checksum. So the sum over everything but the checksum is known at
-	// the end of the file even when the walk ran past it.
+	// keepSize bytes at the end are kept: the end record and the checksum. So the
+	// sum over everything but the checksum is known at the end of the file.
 	keepSize = 1 + trailerSize
 	// maxEmptyReads is how often r may return no byte and no error in a row.
 	maxEmptyReads = 100
 )
 
-// source reads a stream through one buffer. It knows the offset of every byte and
-// keeps the checksum of what has left the buffer.
+// nexter hands out a stream piece by piece, without a copy. A piece is valid until
+// the next call. Like Read of an io.Reader, Next may return a piece with an error.
+type nexter interface {
+	Next() ([]byte, error)
+}
+
+// reader is the nexter of an io.Reader.
+type reader struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (r *reader) Next() ([]byte, error) {
+	n, err := r.r.Read(r.buf)
+	return r.buf[:n], err
+}
+
+// source reads a stream piece by piece. It knows the offset of every byte and
+// keeps the checksum of what was read.
 type source struct {
-	r      io.Reader
-	buf    []byte
-	lo, hi int    // buf[lo:hi] is read but not consumed
-	base   int64  // offset of buf[0]
-	crc    uint64 // of everything before buf[0]
+	r      nexter
+	buf    []byte // a piece, or joint
+	lo, hi int    // buf[lo:hi] is not consumed
+	more   []byte // the rest of the piece, while buf is joint
+	joint  []byte // the end of a piece and the start of the next, when they are needed in one
+	read   int64  // bytes from r
+	crc    uint64 // of everything but the last bytes
+	last   [keepSize]byte
 	err    error  // of r, kept
 	part   string // what is being read, for errors
 }
 
+func newSource(r io.Reader) source {
+	if n, ok := r.(nexter); ok {
+		return source{r: n}
+	}
+	return source{r: &reader{r, make([]byte, bufferSize)}}
+}
+
 // offset returns the position of the next byte.
-func (s *source) offset() int64 { return s.base + int64(s.lo) }
+func (s *source) offset() int64 { return s.read - int64(len(s.more)) - int64(s.hi-s.lo) }
 
 // end returns how much was read from r.
-func (s *source) end() int64 { return s.base + int64(s.hi) }
+func (s *source) end() int64 { return s.read }
 
 // atEOF reports whether r said that this is the end.
 func (s *source) atEOF() bool {
@@ -42,39 +68,67 @@ func (s *source) atEOF() bool {
 
 // need makes n unread bytes available; n is small.
 func (s *source) need(n int) error {
-	for empty := 0; s.hi-s.lo < n; {
+	for s.hi-s.lo < n {
+		if s.lo < s.hi { // before the piece that it is in goes
+			s.joint = append(s.joint[:0], s.buf[s.lo:s.hi]...)
+			s.use(s.joint)
+		}
+		if len(s.more) == 0 {
+			if err := s.next(); err != nil {
+				return err
+			}
+		}
+		if s.lo == s.hi {
+			s.use(s.more)
+			s.more = nil
+			continue
+		}
+		k := min(n-s.hi, len(s.more))
+		s.joint = append(s.joint, s.more[:k]...)
+		s.more = s.more[k:]
+		s.use(s.joint)
+	}
+	return nil
+}
+
+// use makes all of p what is read next.
+func (s *source) use(p []byte) { s.buf, s.lo, s.hi = p, 0, len(p) }
+
+// next reads more.
+func (s *source) next() error {
+	for range maxEmptyReads {
 		switch {
 		case s.atEOF():
 			return &Error{Offset: s.end(), What: "unexpected end of file", In: s.part}
 		case s.err != nil:
 			return fmt.Errorf("rdb: read at offset %d: %w", s.end(), s.err)
 		}
-		if s.hi > len(s.buf)/2 {
-			s.drop()
-		}
-		m, err := s.r.Read(s.buf[s.hi:])
-		s.hi += m
-		s.err = err
-		if m > 0 {
-			empty = 0
-		} else if empty++; err == nil && empty >= maxEmptyReads {
-			s.err = io.ErrNoProgress
+		if s.more, s.err = s.r.Next(); len(s.more) > 0 {
+			s.sum(s.more)
+			return nil
 		}
 	}
-	return nil
+	if s.err == nil {
+		s.err = io.ErrNoProgress
+	}
+	return s.next()
 }
 
-// drop makes room in the buffer.
-func (s *source) drop() {
-	n := min(s.lo, s.hi-keepSize)
-	if n <= 0 {
+// sum adds p to the checksum, but for what may be the end.
+func (s *source) sum(p []byte) {
+	kept := int(min(s.read, keepSize)) // at the end of last
+	s.read += int64(len(p))
+	if len(p) >= keepSize {
+		s.crc = updateCRC(s.crc, s.last[keepSize-kept:])
+		s.crc = updateCRC(s.crc, p[:len(p)-keepSize])
+		copy(s.last[:], p[len(p)-keepSize:])
 		return
 	}
-	s.crc = updateCRC(s.crc, s.buf[:n])
-	copy(s.buf, s.buf[n:s.hi])
-	s.base += int64(n)
-	s.lo -= n
-	s.hi -= n
+	if over := kept + len(p) - keepSize; over > 0 {
+		s.crc = updateCRC(s.crc, s.last[keepSize-kept:keepSize-kept+over])
+	}
+	copy(s.last[:], s.last[len(p):])
+	copy(s.last[keepSize-len(p):], p)
 }
 
 // drain consumes the rest.
@@ -91,18 +145,17 @@ func (s *source) drain() error {
 	}
 }
 
-// checksums returns, at the end of the file, the sum over all but its last size
-// bytes, and those bytes as a number (size is 8 or 0).
+// checksums returns, at the end of a file of at least keepSize bytes, the sum over
+// all but its last size bytes, and those bytes as a number (size is 8 or 0).
 func (s *source) checksums(size int) (computed, stored uint64) {
-	at := s.hi - size
 	if size > 0 {
-		stored = binary.LittleEndian.Uint64(s.buf[at:])
+		stored = binary.LittleEndian.Uint64(s.last[keepSize-size:])
 	}
-	return updateCRC(s.crc, s.buf[:at]), stored
+	return updateCRC(s.crc, s.last[:keepSize-size]), stored
 }
 
 // endsIn reports whether op stands before the checksum at the end of the file.
-func (s *source) endsIn(op byte) bool { return s.buf[s.hi-keepSize] == op }
+func (s *source) endsIn(op byte) bool { return s.last[0] == op }
 
 // damaged returns an error about the bytes that begin at offset.
 func (s *source) damaged(offset int64, format string, args ...any) error {

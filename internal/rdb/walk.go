@@ -50,7 +50,7 @@ type walker struct {
 }
 
 func newWalker(r io.Reader) *walker {
-	return &walker{source: source{r: r, buf: make([]byte, bufferSize)}}
+	return &walker{source: newSource(r)}
 }
 
 // header reads magic and version, nine bytes: REDIS0010 or VALKEY080.

@@ -136,7 +136,7 @@ func hashAll(r io.Reader, seen func(n int64)) (int64, string, error) {
 			seen(n)
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // an io.Reader returns io.EOF itself
+		case err == io.EOF:
 			return n, hexSum(sum), nil
 		case err != nil:
 			return n, "", err

@@ -25,14 +25,7 @@ func TestClusterRestoreOfOneLostNode(t *testing.T) {
 	f := newClusterFixture(t, s, 3)
 	f.lose(t)
 	pods := newcomers(t, 6)
-	var nodes []*testenv.Redis
-	for i := range pods {
-		f.mustComeBack(t, restoreOf(pods, i, nil))
-	}
-	for _, pod := range pods {
-		nodes = append(nodes, pod.start(t))
-	}
-	whole(t, nodes)
+	nodes := f.allComeBack(t, pods)
 	owner(t, nodes[:3], "newer").Do(t, "SET", "newer", "1")
 	f.keys = f.read(t, nodes[:3], append(keysOf(f.keys), "newer"))
 
@@ -49,9 +42,7 @@ func TestClusterRestoreOfOneLostNode(t *testing.T) {
 		}
 	} else {
 		wantError(t, err, status.ReasonRejected, "its data is newer than any snapshot")
-		if left := tree(t, pods[lost].dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, pods[lost].dir)
 	}
 	testenv.Eventually(t, 60*time.Second, func() error {
 		if role := nodes[5].Do(t, "ROLE").([]any)[0]; role != "master" {
@@ -100,9 +91,6 @@ func TestClusterRestoreAsksThePeers(t *testing.T) {
 	s, _ := dirStore(t)
 	f := newClusterFixture(t, s, 2)
 	f.lose(t)
-	at := func(pods []*newcomer, i int, r *testenv.Redis) {
-		pods[i].ip, pods[i].peer.Port = "127.0.0.1", r.Port
-	}
 	for _, test := range []struct {
 		name       string
 		peer       func(t *testing.T) *testenv.Redis
@@ -129,7 +117,7 @@ func TestClusterRestoreAsksThePeers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pods := newcomers(t, 2)
-			at(pods, 1, test.peer(t))
+			pods[1].livesAt(test.peer(t))
 			result, log, err := f.comeBack(t, restoreOf(pods, 0, nil))
 			if test.fail != "" {
 				wantError(t, err, status.ReasonAuth, test.fail)
@@ -154,9 +142,7 @@ func TestClusterRestoreAsksThePeers(t *testing.T) {
 			}
 		}))
 		wantError(t, err, status.ReasonRejected, "others have taken the slots of shard 00000 during the download")
-		if left := tree(t, pods[0].dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, pods[0].dir)
 	})
 }
 
@@ -167,14 +153,7 @@ func TestClusterRestoreHeedsItsReplicas(t *testing.T) {
 	f := newClusterFixture(t, s, 3)
 	f.lose(t)
 	pods := newcomers(t, 6)
-	var nodes []*testenv.Redis
-	for i := range pods {
-		f.mustComeBack(t, restoreOf(pods, i, nil))
-	}
-	for _, pod := range pods {
-		nodes = append(nodes, pod.start(t))
-	}
-	whole(t, nodes)
+	nodes := f.allComeBack(t, pods)
 	const lost, replica = 2, 5
 	view := nodes[0].Do(t, "CLUSTER", "NODES").(string)
 	id := nodes[0].NodeID(t)
@@ -273,9 +252,7 @@ func TestClusterRestoreWithAResolverThatFails(t *testing.T) {
 	if got := status.HintOf(err); got != "check the DNS" {
 		t.Errorf("hint %q\n%s", got, log)
 	}
-	if left := tree(t, pods[0].dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, pods[0].dir)
 	if result, log := f.mustComeBack(t, failing(1, time.Minute)); result.ID == "" || failures != 2 {
 		t.Errorf("%+v after %d lookups\n%s", result, failures, log)
 	}
@@ -288,7 +265,7 @@ func TestClusterRestoreLeavesItToALivingCluster(t *testing.T) {
 	f := newClusterFixture(t, s, 2)
 	alive := newcomers(t, 3)
 	for i := range 2 {
-		alive[i].ip, alive[i].peer.Port = "127.0.0.1", f.nodes[i].Port
+		alive[i].livesAt(f.nodes[i])
 	}
 	skipped := func(t *testing.T, change func(*RestoreOptions)) {
 		t.Helper()
@@ -296,9 +273,7 @@ func TestClusterRestoreLeavesItToALivingCluster(t *testing.T) {
 		if err != nil || !strings.Contains(result.Skipped, "is a node of another cluster, or none, and holds") || !strings.Contains(log, "level=WARN msg=\"not restored: a living cluster") {
 			t.Errorf("%+v, %v\n%s", result, err, log)
 		}
-		if left := tree(t, alive[2].dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, alive[2].dir)
 	}
 	t.Run("a pod beyond restore.cluster-peers", func(t *testing.T) {
 		skipped(t, func(o *RestoreOptions) { o.Cluster.Peers = o.Cluster.Peers[:2] })
@@ -322,9 +297,7 @@ func TestClusterRestoreLeavesItToALivingCluster(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v, want …%s…\n%s", err, text, log)
 		}
-		if left := tree(t, alive[i].dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, alive[i].dir)
 	}
 	t.Run("and a peer does not say", func(t *testing.T) {
 		f.nodes[0].Do(t, "CONFIG", "SET", "requirepass", "hush")
@@ -343,10 +316,7 @@ func TestClusterRestoreOfItsOwnClusterNeedsTheStore(t *testing.T) {
 	f := newClusterFixture(t, s, 2)
 	f.lose(t)
 	pods := newcomers(t, 2)
-	for i := range pods {
-		f.mustComeBack(t, restoreOf(pods, i, nil))
-	}
-	whole(t, []*testenv.Redis{pods[0].start(t), pods[1].start(t)})
+	f.allComeBack(t, pods)
 	pods = []*newcomer{pods[0], {dir: t.TempDir(), ip: "127.0.3.7", peer: pods[1].peer}}
 	if err := os.RemoveAll(at); err != nil {
 		t.Fatal(err)
@@ -355,9 +325,7 @@ func TestClusterRestoreOfItsOwnClusterNeedsTheStore(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is of the cluster that was restored before") {
 		t.Errorf("%v\n%s", err, log)
 	}
-	if left := tree(t, pods[1].dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, pods[1].dir)
 }
 
 // cannedConn answers to the last word of a command. One without answers is not

@@ -196,6 +196,22 @@ func (c *newcomer) start(t *testing.T) *testenv.Redis {
 	return testenv.StartRedisIn(t, c.dir, c.args...)
 }
 
+// livesAt has others find a server that runs where the pod is.
+func (c *newcomer) livesAt(r *testenv.Redis) { c.ip, c.peer.Port = "127.0.0.1", r.Port }
+
+// allComeBack restores all pods, then starts them.
+func (f *clusterFixture) allComeBack(t *testing.T, pods []*newcomer) (nodes []*testenv.Redis) {
+	t.Helper()
+	for i := range pods {
+		f.mustComeBack(t, restoreOf(pods, i, nil))
+	}
+	for _, pod := range pods {
+		nodes = append(nodes, pod.start(t))
+	}
+	whole(t, nodes)
+	return nodes
+}
+
 // whole waits until every node holds the cluster for whole, knows as many nodes,
 // and redis-cli has nothing to say against it.
 func whole(t *testing.T, nodes []*testenv.Redis) {

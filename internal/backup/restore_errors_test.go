@@ -195,9 +195,7 @@ func TestRestoreRefusesBadSnapshots(t *testing.T) {
 			_, _, err := r.restore(t, test.opts)
 			id := func(s string) string { return strings.ReplaceAll(s, "%s", r.m.ID) }
 			checkError(t, err, test.reason, id(test.message), id(test.hint))
-			if left := tree(t, dir); len(left) > 0 {
-				t.Errorf("left %v", left)
-			}
+			wantNoFiles(t, dir)
 		})
 	}
 }
@@ -257,9 +255,7 @@ func TestRestoreWhenTheStoreFailsMidway(t *testing.T) {
 		dir := t.TempDir()
 		_, err = Restore(t.Context(), RestoreOptions{Dir: dir, From: m.ID}, cat, slog.New(slog.DiscardHandler), nil)
 		checkError(t, err, status.ReasonStoreUnreachable, "snapshot "+m.ID+": connection reset", "look at the store")
-		if left := tree(t, dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, dir)
 	}
 }
 
@@ -284,9 +280,7 @@ func TestRestoreWithoutSnapshots(t *testing.T) {
 	if err != nil || result.Skipped != "there is no snapshot yet" {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if left := tree(t, dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, dir)
 
 	// Who asks for a certain one knows that there is one: not a new installation.
 	_, err = Restore(t.Context(), RestoreOptions{Dir: dir, IfNone: IfNoneEmpty, From: "20260101T000000Z-redis-0-aaaaaa"}, cat, slog.New(slog.DiscardHandler), nil)

@@ -225,9 +225,7 @@ func TestRestoreMatrix(t *testing.T) {
 						if !strings.Contains(result.Skipped, "holds 700 keys as master") {
 							t.Errorf("skipped %q", result.Skipped)
 						}
-						if left := tree(t, opts.Dir); len(left) > 0 {
-							t.Errorf("left %v", left)
-						}
+						wantNoFiles(t, opts.Dir)
 					default:
 						c.result = "restored"
 						if result.ID != source.m.ID || result.Resumed {

@@ -436,9 +436,7 @@ func TestRestoreAsksThePeersAgainAtTheEnd(t *testing.T) {
 	if err != nil || !strings.Contains(result.Skipped, "holds 1 keys as master") {
 		t.Errorf("skipped %q, %v\n%s", result.Skipped, err, log)
 	}
-	if left := tree(t, dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, dir)
 }
 
 // Two pods that find nobody restore the same snapshot: whichever becomes the

@@ -224,6 +224,14 @@ func tree(t *testing.T, dir string) []string {
 	return files
 }
 
+// wantNoFiles wants no file below dir.
+func wantNoFiles(t *testing.T, dir string) {
+	t.Helper()
+	if left := tree(t, dir); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 func write(t *testing.T, text string, path ...string) {
 	t.Helper()
 	name := filepath.Join(path...)

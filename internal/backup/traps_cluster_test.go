@@ -113,9 +113,7 @@ func TestTrapMeetingALiveClusterTakesSlots(t *testing.T) {
 	if !strings.Contains(result.Skipped, "is a node of another cluster, or none, and holds") {
 		t.Errorf("%+v\n%s", result, log)
 	}
-	if left := tree(t, alive[1].dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, alive[1].dir)
 	if info := fresh.nodes[0].Do(t, "CLUSTER", "INFO").(string); !strings.Contains(info, "cluster_state:ok") {
 		t.Error(info)
 	}
@@ -243,7 +241,7 @@ func TestTrapEmptyNodeAtTheAddressOfAPrimary(t *testing.T) {
 
 	pods := newcomers(t, 3)
 	for i, r := range []*testenv.Redis{primary, other, replica} {
-		pods[i].ip, pods[i].peer.Port = "127.0.0.1", r.Port
+		pods[i].livesAt(r)
 	}
 	refused := func(what string) {
 		t.Helper()

@@ -324,9 +324,7 @@ func TestTrapAlteredByteWithoutAChecksum(t *testing.T) {
 	dir = t.TempDir()
 	_, _, err := r.restore(t, RestoreOptions{Dir: dir})
 	checkError(t, err, status.ReasonCorrupt, "sha256", "")
-	if left := tree(t, dir); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	wantNoFiles(t, dir)
 }
 
 // withChecksum puts the right checksum under an RDB that was changed.
@@ -379,9 +377,7 @@ func TestTrapDamagedDump(t *testing.T) {
 				dir := t.TempDir()
 				_, _, err := r.restore(t, RestoreOptions{Dir: dir})
 				checkError(t, err, status.ReasonCorrupt, "is damaged", "")
-				if left := tree(t, dir); len(left) > 0 {
-					t.Errorf("left %v", left)
-				}
+				wantNoFiles(t, dir)
 			}
 		})
 	}
@@ -417,9 +413,7 @@ func TestTrapNewerFormat(t *testing.T) {
 		dir := t.TempDir()
 		_, _, err := r.restore(t, RestoreOptions{Dir: dir, From: m.ID, RedisVersion: binaryVersion})
 		checkError(t, err, status.ReasonRejected, fmt.Sprintf("redis 7.0.15 cannot read its format, %s %d", test.magic, test.version), "a server like the one that wrote it, or newer")
-		if left := tree(t, dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, dir)
 	}
 }
 
@@ -539,9 +533,7 @@ func TestTrapMasterRestartsEmpty(t *testing.T) {
 		o.Dir, o.Peers = t.TempDir(), peersOf(t, replica.Addr, second.Addr)
 		_, _, err := r.restore(t, o)
 		checkError(t, err, status.ReasonRejected, "holds 1000 keys as a replica whose master is gone, newer than the snapshot", "restore.if-peers")
-		if left := tree(t, o.Dir); len(left) > 0 {
-			t.Errorf("left %v", left)
-		}
+		wantNoFiles(t, o.Dir)
 	}
 	wantKeyCount(t, second, 1000, "a replica whose master did not start")
 

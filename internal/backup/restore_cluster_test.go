@@ -3,7 +3,6 @@ package backup
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -339,8 +338,10 @@ func (f *clusterFixture) survivesAFailover(t *testing.T, nodes []*testenv.Redis)
 		if role := nodes[3].Do(t, "ROLE").([]any)[0]; role != "master" {
 			return fmt.Errorf("the replica is %v", role)
 		}
-		if info := nodes[1].Do(t, "CLUSTER", "INFO").(string); !strings.Contains(info, "cluster_state:ok") {
-			return errors.New(info)
+		for _, n := range nodes[1:] { // each finds out by itself
+			if info := n.Do(t, "CLUSTER", "INFO").(string); !strings.Contains(info, "cluster_state:ok") {
+				return fmt.Errorf("%s: %s", n.Addr, info)
+			}
 		}
 		return nil
 	})

@@ -17,7 +17,8 @@ func backupListCommand() *command {
 	var limit int
 	return &command{
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
-		text: "VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
+		text: "RATIO is the size of the RDB divided by what it takes in the store.\n" +
+			"VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
 			"or - for a snapshot that was only read back after it was taken.",
 		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,
@@ -96,7 +97,7 @@ func printEntries(w io.Writer, entries []backup.Entry, where string) error {
 			encrypted = "no"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\n", x.ID, x.Time.Format(time.DateTime), age, keys,
-			human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), float64(m.Object.Size)/float64(m.RDB.Size),
+			human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), float64(m.RDB.Size)/float64(m.Object.Size),
 			m.Server.Version, m.Server.Pod, m.Server.Role, m.Source, encrypted, verifiedText(x.Verified))
 	}
 	return t.Flush()

@@ -316,6 +316,7 @@ func (j *Job) lastOne(ctx context.Context, hurry <-chan struct{}, stopped time.T
 			j.rep.Logger().Error("there is no last snapshot", "error", err, "hint", hintShutdown(err))
 			return nil
 		case t.over:
+			j.rep.Logger().Info("the last snapshot", "result", j.rep.Report().Message)
 			return nil
 		}
 		if sleep(ctx, time.Until(t.at)) != nil {

@@ -383,7 +383,7 @@ func TestJobTakesALastSnapshot(t *testing.T) {
 		took   time.Duration   // the end
 		log    string
 	}{
-		{"taken", time.Minute, 20 * time.Second, nil, []time.Duration{30 * time.Minute}, 20 * time.Second, ""},
+		{"taken", time.Minute, 20 * time.Second, nil, []time.Duration{30 * time.Minute}, 20 * time.Second, `msg="the last snapshot" job=backup result="snapshot 2000`},
 		{"no time", 10 * time.Second, 20 * time.Second, nil, []time.Duration{30 * time.Minute}, 10 * time.Second, "there is no last snapshot"},
 		{"no drain", 0, 0, nil, nil, 0, ""},
 		{"of a replica", time.Minute, time.Second, func(j *testJob) { j.stands("slave", 0, nil) }, nil, 0, "no last snapshot"},

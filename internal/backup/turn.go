@@ -302,7 +302,12 @@ func (j *Job) lastOne(ctx context.Context, hurry <-chan struct{}, stopped time.T
 	if !j.opts.OnShutdown {
 		return nil
 	}
-	ctx, release := drain(ctx, hurry, j.opts.Drain-time.Since(stopped))
+	left := j.opts.Drain - time.Since(stopped)
+	if left <= 0 {
+		j.rep.Logger().Error("there is no last snapshot: no time was left", "hint", hintDrain)
+		return nil
+	}
+	ctx, release := drain(ctx, hurry, left)
 	defer release()
 	t := &turn{trigger: TriggerShutdown, tick: stopped, others: stopped}
 	for {

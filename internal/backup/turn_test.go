@@ -385,7 +385,7 @@ func TestJobTakesALastSnapshot(t *testing.T) {
 	}{
 		{"taken", time.Minute, 20 * time.Second, nil, []time.Duration{30 * time.Minute}, 20 * time.Second, `msg="the last snapshot" job=backup result="snapshot 2000`},
 		{"no time", 10 * time.Second, 20 * time.Second, nil, []time.Duration{30 * time.Minute}, 10 * time.Second, "there is no last snapshot"},
-		{"no drain", 0, 0, nil, nil, 0, ""},
+		{"no drain", 0, 0, nil, nil, 0, "no time was left"},
 		{"of a replica", time.Minute, time.Second, func(j *testJob) { j.stands("slave", 0, nil) }, nil, 0, "no last snapshot"},
 		{"the server is gone", time.Minute, time.Second, func(j *testJob) {
 			j.says(func() (standing, error) {

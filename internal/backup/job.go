@@ -57,6 +57,10 @@ type Options struct {
 // next run than after it. It costs one listing.
 const refreshEvery = 10 * time.Minute
 
+// lostQuietly is how many looks in a row, half a minute, nothing is said of a server
+// that has not answered yet.
+const lostQuietly = 5
+
 // detailSnapshots is how many snapshots the status page shows.
 const detailSnapshots = 10
 
@@ -133,6 +137,7 @@ type Job struct {
 	present     Manifest  // the newest that is neither damaged nor of the future, see clockSlack; zero until known
 	counted     string    // id of the snapshot that an @every schedule was last counted from
 	tick        time.Time // the scheduled time that the next run is for
+	lost        int       // looks in a row at which it was not known where the snapshots are, see Snapshotter.lost
 	take        func(ctx context.Context, progress func(Progress)) (Manifest, error)
 	stand       func(ctx context.Context) (standing, error)
 
@@ -242,9 +247,11 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 		}
 		switch {
 		case this == nil:
-			if err == nil && due == nil && !look.done {
+			switch {
+			case err != nil || j.lost > 0:
+			case due == nil && !look.done:
 				next, due = j.catchUp(next, now)
-			} else if err == nil {
+			default:
 				next = j.replan(next, now)
 			}
 			if err == nil && (due == nil || !due.failing()) {
@@ -304,7 +311,12 @@ func (v *visit) after(err error, now time.Time, j *Job) {
 		v.failures++
 		return
 	}
-	v.at, v.failures, v.done = now.Add(refreshEvery), 0, true
+	v.failures = 0
+	if j.lost > 0 { // no longer than it has taken so far
+		v.at = now.Add(min(refreshEvery, time.Second<<min(j.lost-1, 10)))
+		return
+	}
+	v.at, v.done = now.Add(refreshEvery), true
 }
 
 // drain returns a context that outlives ctx by d, unless hurry is closed first.
@@ -477,6 +489,12 @@ func (j *Job) look(ctx context.Context, t task) error {
 	if err := j.refresh(ctx); err != nil || t == refreshing {
 		return err
 	}
+	if j.lost > 0 {
+		if j.lost > lostQuietly {
+			j.succeed("the server has not said yet which shard of the cluster it is of")
+		}
+		return nil
+	}
 	j.mu.Lock()
 	last, count := j.last, j.detail.Count
 	j.mu.Unlock()
@@ -504,7 +522,7 @@ func (j *Job) openStore(ctx context.Context) error {
 }
 
 // refresh reads what is new in the catalogue: one listing, and the manifests it
-// has not seen yet, which never change.
+// has not seen yet, which never change. Nothing, if j.lost.
 func (j *Job) refresh(ctx context.Context) error {
 	const timeout = 2 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -520,6 +538,14 @@ func (j *Job) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	switch lost, err := j.snapshotter.lost(ctx); {
+	case err != nil:
+		return err
+	case lost:
+		j.lost++
+		return nil
+	}
+	j.lost = 0
 	if err := j.judge(ctx, catalogue, folders); err != nil {
 		return err
 	}

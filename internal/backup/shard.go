@@ -246,7 +246,7 @@ func (s *Snapshotter) settle(ctx context.Context, place clusterPlace) error {
 	if catalogue.instance != s.catalogue.instance {
 		s.log.Info("this shard's snapshots have a place of their own", "instance", catalogue.instance, "slots", shortSlots(place.slots))
 	}
-	s.catalogue = catalogue
+	s.catalogue, s.located = catalogue, true
 	return nil
 }
 
@@ -282,15 +282,31 @@ func (r *run) warnOpen(place clusterPlace) {
 // answer leaves what was known before.
 func (s *Snapshotter) Locate(ctx context.Context) (*Catalogue, error) {
 	in, err := askInfo(ctx, s.redis, "cluster")
-	if err != nil || in.Get("cluster_enabled") != "1" {
+	if err != nil {
 		return s.catalogue, nil //nolint:nilerr // a snapshot says so, to read the catalogue it is not needed
 	}
 	place, err := learnCluster(ctx, s.redis, in)
-	if err != nil || len(place.slots) == 0 {
+	if err != nil {
 		return s.catalogue, nil //nolint:nilerr // as above
+	}
+	if len(place.slots) == 0 {
+		s.located = true
+		return s.catalogue, nil
 	}
 	if err := s.settle(ctx, place); err != nil {
 		return nil, err
 	}
 	return s.catalogue, nil
+}
+
+// lost tells whether nothing is known yet of where the snapshots of the server
+// beside are: it has not answered since the start, as when the sidecar starts before
+// it, and the store holds shards, of which it may be one. It costs a listing until
+// the server has answered once.
+func (s *Snapshotter) lost(ctx context.Context) (bool, error) {
+	if s.located || s.opts.Shard == ShardNone {
+		return false, nil
+	}
+	shards, err := s.base.shardIDs(ctx)
+	return len(shards) > 0, err
 }

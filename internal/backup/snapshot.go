@@ -75,6 +75,7 @@ type Snapshotter struct {
 	redis     Redis
 	base      *Catalogue // of the instance
 	catalogue *Catalogue // that snapshots are put in: in a cluster, that of the shard
+	located   bool       // the server has said what catalogue is by
 	log       *slog.Logger
 
 	distrust    distrust       // of bgsave; used by Snapshot only

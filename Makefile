@@ -76,7 +76,7 @@ size: build ## size of the binary, its memory when idle, when scraped, when back
 	@test/tools/go.sh $(VERSITYGW)
 	go run ./test/size
 
-e2e: ## the StatefulSet of deploy/ in the cluster of KUBECONFIG, see docs/testing.md
+e2e: ## the StatefulSets of deploy/ in the cluster of KUBECONFIG, see docs/testing.md
 	@test/tools/go.sh $(VERSITYGW)
 	go run ./test/e2e
 

@@ -118,26 +118,12 @@ func (s *scenario) deploy(ctx context.Context) (string, error) {
 	if err := s.apply(ctx, s.fill(s3Manifest)); err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile(manifest)
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(s.work, "overlay")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "redis.yaml"), text, 0o644); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(s.fill(overlay)), 0o600); err != nil {
-		return "", err
-	}
 	// The S3 server first: without it the restore container would fail and be
 	// started again after a pause.
 	if _, err := s.waitReady(ctx, "s3", "", 2*time.Minute); err != nil {
 		return "", err
 	}
-	if _, err := s.do(ctx, "apply", "-k", dir); err != nil {
+	if err := s.applyOverlay(ctx, manifest, overlay); err != nil {
 		return "", err
 	}
 	var where []string
@@ -149,6 +135,27 @@ func (s *scenario) deploy(ctx context.Context) (string, error) {
 		where = append(where, name+" "+p.Status.PodIP)
 	}
 	return strings.Join(where, ", ") + "; " + volumes, nil
+}
+
+// applyOverlay applies a manifest of deploy/ with an overlay over it.
+func (s *scenario) applyOverlay(ctx context.Context, manifest, overlay string) error {
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(manifest)
+	dir := filepath.Join(s.work, "overlay-"+name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(s.fill(overlay)), 0o600); err != nil {
+		return err
+	}
+	_, err = s.do(ctx, "apply", "-k", dir)
+	return err
 }
 
 func (s *scenario) fill(text string) string {

@@ -1,5 +1,6 @@
-// Command e2e runs deploy/redis.yaml in a real cluster, breaks it in the ways
-// that pods break, and checks what the sidecar makes of it.
+// Command e2e runs deploy/redis.yaml and deploy/redis-cluster.yaml in a real
+// Kubernetes, breaks them in the ways that pods break, and checks what the sidecar
+// makes of it.
 //
 //	KUBECONFIG=... E2E_LOAD="kind load image-archive" go run ./test/e2e
 //

@@ -24,7 +24,7 @@ type scenario struct {
 }
 
 // run runs the steps. Each one leaves the deployment as it found it: both pods
-// Ready, with the same data.
+// Ready, with the same data; the last ones are of a cluster beside it.
 func (s *scenario) run(ctx context.Context) error {
 	steps := []struct {
 		name string
@@ -40,6 +40,10 @@ func (s *scenario) run(ctx context.Context) error {
 		{"master's pod deleted: back with its data, replica follows", s.deleteMaster},
 		{"sidecar killed: it comes back, Redis does not notice", s.killSidecar},
 		{"master's volume emptied: the keys come back from the store", s.emptyVolume},
+		{"deploy/redis-cluster.yaml is applied, redis-cli makes the cluster of it", s.makeCluster},
+		{"keys written to all shards, each shard saved", s.saveCluster},
+		{"a primary's pod deleted: all nodes learn its new address", s.deleteClusterPod},
+		{"StatefulSet, pods and volumes of the cluster deleted: every key comes back", s.loseCluster},
 	}
 	for i, step := range steps {
 		start := time.Now()
@@ -66,6 +70,8 @@ func (s *scenario) diagnose(ctx context.Context) {
 		{"logs", "redis-0", "--all-containers", "--prefix", "--tail=40"},
 		{"logs", "redis-0", "-c", "sidecar", "--previous", "--tail=40"},
 		{"logs", "redis-1", "--all-containers", "--prefix", "--tail=40"},
+		{"logs", "redis-cluster-0", "--all-containers", "--prefix", "--tail=40", "--ignore-errors"},
+		{"logs", "redis-cluster-3", "--all-containers", "--prefix", "--tail=40", "--ignore-errors"},
 		{"logs", "s3", "--tail=20"},
 	} {
 		text, err := s.do(ctx, args...)

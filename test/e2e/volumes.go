@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// staticVolumes are two directories on one node, for clusters that have nobody
+// staticVolumes are directories on one node, for clusters that have nobody
 // who provides volumes.
 type staticVolumes struct {
 	id, class, node, dir, image string
 }
+
+// staticCount is how many there are: for the two pods of deploy/redis.yaml, and for
+// those of the cluster, which loses all of its volumes once.
+const staticCount = 2 + 2*clusterPods
 
 // newStaticVolumes makes the directories, the class and the volumes.
 func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolumes, error) {
@@ -35,11 +40,15 @@ func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolume
 	if v.node == "" {
 		return nil, errors.New("the cluster has no node that takes pods")
 	}
-	if err := v.onNode(ctx, k, "cd /node && mkdir -p {{ID}}/0 {{ID}}/1 && chown 999:999 {{ID}}/0 {{ID}}/1"); err != nil {
+	script := "cd /node"
+	for n := range staticCount {
+		script += fmt.Sprintf(" && mkdir -p {{ID}}/%d && chown 999:999 {{ID}}/%d", n, n)
+	}
+	if err := v.onNode(ctx, k, script); err != nil {
 		return v, err
 	}
 	text := `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: {{ID}}}, provisioner: kubernetes.io/no-provisioner, volumeBindingMode: WaitForFirstConsumer}`
-	for _, n := range []string{"0", "1"} {
+	for n := range staticCount {
 		text += strings.ReplaceAll(`
 ---
 apiVersion: v1
@@ -55,7 +64,7 @@ spec:
     required:
       nodeSelectorTerms:
       - matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [{{NODE}}]}]
-`, "{{N}}", n)
+`, "{{N}}", strconv.Itoa(n))
 	}
 	text = strings.NewReplacer("{{ID}}", v.id, "{{DIR}}", v.dir, "{{NODE}}", v.node).Replace(text)
 	_, err := k.feed(ctx, text, "apply", "-f", "-")
@@ -107,7 +116,11 @@ spec:
 
 // cleanUp removes volumes, class and directories. Nothing must use them any more.
 func (v *staticVolumes) cleanUp(ctx context.Context, k *kube) error {
-	_, err := k.feed(ctx, "", "delete", "--ignore-not-found", "pv/"+v.id+"-0", "pv/"+v.id+"-1", "storageclass/"+v.class)
+	args := []string{"delete", "--ignore-not-found", "storageclass/" + v.class}
+	for n := range staticCount {
+		args = append(args, fmt.Sprintf("pv/%s-%d", v.id, n))
+	}
+	_, err := k.feed(ctx, "", args...)
 	if scriptErr := v.onNode(ctx, k, "rm -rf /node/{{ID}}"); err == nil {
 		err = scriptErr
 	}

@@ -40,11 +40,12 @@ func newStaticVolumes(ctx context.Context, k *kube, image string) (*staticVolume
 	if v.node == "" {
 		return nil, errors.New("the cluster has no node that takes pods")
 	}
-	script := "cd /node"
+	var dirs []string
 	for n := range staticCount {
-		script += fmt.Sprintf(" && mkdir -p {{ID}}/%d && chown 999:999 {{ID}}/%d", n, n)
+		dirs = append(dirs, fmt.Sprintf("{{ID}}/%d", n))
 	}
-	if err := v.onNode(ctx, k, script); err != nil {
+	all := strings.Join(dirs, " ")
+	if err := v.onNode(ctx, k, "cd /node && mkdir -p "+all+" && chown 999:999 "+all); err != nil {
 		return v, err
 	}
 	text := `{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: {{ID}}}, provisioner: kubernetes.io/no-provisioner, volumeBindingMode: WaitForFirstConsumer}`

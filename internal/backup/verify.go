@@ -184,10 +184,12 @@ func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w i
 	}
 	storeErr := stored.failure()
 	var plainErr error
+	if plain != nil {
+		plainErr = plain.failure()
+	}
 	if err != nil {
-		cancel()
+		cancel() // after this there are failures that say nothing
 		if plain != nil {
-			plainErr = plain.failure()
 			plain.stop()
 		}
 	}

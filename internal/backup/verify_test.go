@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -158,6 +160,24 @@ func TestReadVerifiedWriteError(t *testing.T) {
 	full := status.WithReason(status.ReasonDiskFull, errors.New("no space left"))
 	err := c.readVerified(testContext(t), m, failingWriter{full}, nil)
 	wantError(t, err, status.ReasonDiskFull, "no space left")
+}
+
+// Damage of what is stored as it is stays damage when the read that goes on is ended.
+func TestReadVerifiedDamageOfPlain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := testManifest(noon, 0)
+		m.Object.Compression = CompressionNone
+		ended := make(chan struct{})
+		body := io.MultiReader(strings.NewReader("REDIS0010\xef"), readerFunc(func([]byte) (int, error) { // no such record, and more to come
+			<-ended
+			return 0, context.Canceled
+		}))
+		cancel := func() {
+			close(ended)
+			synctest.Wait() // all have noticed
+		}
+		wantError(t, readVerified(m, identities{}, body, cancel, nil, nil), status.ReasonCorrupt, "unknown type of record 0xef")
+	})
 }
 
 type failingWriter struct{ err error }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -243,8 +244,28 @@ func TestRDBCompressionBusy(t *testing.T) {
 	killSave(t, r)
 }
 
+// Counters that expire are several times as large in an RDB as in
+// used_memory_dataset: what a save is taken to need is never less than it takes.
+func TestPlainSaveOfCounters(t *testing.T) {
+	const keys = 20000
+	r := testenv.StartRedis(t, "--rdbcompression", "no", "--save", "")
+	r.Do(t, "EVAL", "for i = 1, ARGV[1] do redis.call('SET', string.format('rl:%011d', i), i % 9000 + 10, 'EX', 86400) end", "0", strconv.Itoa(keys))
+	r.Do(t, "SAVE")
+	f, err := learn(testContext(t), r.Client(t), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dataset, _ := f.info.Int("used_memory_dataset"); dataset+keys*(plainPerKey+plainPerExpiry) < f.lastDump() {
+		t.Errorf("an RDB of %d bytes, the data set is %d", f.lastDump(), dataset)
+	}
+}
+
 func TestCheckPlainSave(t *testing.T) {
 	dir := t.TempDir()
+	free, err := availableBytes(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name, info string
 		small      bool
@@ -252,7 +273,10 @@ func TestCheckPlainSave(t *testing.T) {
 	}{
 		{"room", "used_memory_dataset:1000", false, ""},
 		{"no dump to compare with", "used_memory_dataset:1000", true, "without, it could take up to 1000 B, the last dump takes 0 B"},
-		{"no room", "used_memory_dataset:" + strconv.FormatInt(1<<62, 10), false, "free"},
+		{"no room", "used_memory_dataset:" + strconv.FormatInt(1<<60, 10), false, "free"},
+		{"room for this one and the next", fmt.Sprintf("used_memory_dataset:%d", free/3), false, ""},
+		{"room for this one, not for the next", fmt.Sprintf("used_memory_dataset:%d", free/2), false, "free"},
+		{"room for the data, not for the numbers and when they expire", fmt.Sprintf("used_memory_dataset:0\r\n# Keyspace\r\ndb0:keys=%d,expires=%d", free/50, free/50), false, "free"},
 		{"not told", "used_memory:1000", false, "the server does not tell how large its data is"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -262,7 +286,7 @@ func TestCheckPlainSave(t *testing.T) {
 			}
 		})
 	}
-	_, err := NewSnapshotter(SnapshotOptions{Instance: "test", RDBCompression: "on"}, nil, nil)
+	_, err = NewSnapshotter(SnapshotOptions{Instance: "test", RDBCompression: "on"}, nil, nil)
 	if err == nil || err.Error() != `compression of RDBs "on" is none of [auto off server]` {
 		t.Errorf("%v", err)
 	}

@@ -106,6 +106,12 @@ func (f facts) checkPlainSave(small bool) error {
 // err is that of the connection, after which nothing is known.
 func (b *bgsave) told(ctx context.Context, off, on any, err error) {
 	if refusal, ok := off.(error); ok && err == nil {
+		switch status.ReasonOf(refusal) {
+		case status.ReasonNoPerm, status.ReasonUnknownCmd, status.ReasonRedis:
+		default: // a script that runs too long, for one: of all commands, and only now
+			b.log.Debug("the server compresses the strings of the save", "why", refusal)
+			return
+		}
 		b.compression.refused = refusal
 		b.log.Warn("the server compresses the strings of its saves, so they take longer and what is stored is larger: rdbcompression cannot be set",
 			"error", refusal, "hint", "allow +config|set to the sidecar's user, or set backup.rdb-compression to server")

@@ -155,6 +155,18 @@ func TestRDBCompressionRefused(t *testing.T) {
 	wantRDBCompression(t, r, "yes")
 }
 
+// What is refused only now is tried again.
+func TestRDBCompressionRefusedForNow(t *testing.T) {
+	for reason, want := range map[status.Reason]bool{status.ReasonNoPerm: true, status.ReasonUnknownCmd: true, status.ReasonBusy: false, status.ReasonLoading: false} {
+		b := bgsave{compression: &rdbCompression{setting: RDBCompressionAuto}, log: testLog(t)}
+		refusal := status.WithReason(reason, errors.New("refused"))
+		b.told(testContext(t), refusal, refusal, nil)
+		if got := b.compression.refused != nil; got != want {
+			t.Errorf("%s: %t, want %t", reason, got, want)
+		}
+	}
+}
+
 // cutRedis loses the connection in the middle of the write with BGSAVE, when the
 // server has read the first commands, so many of it.
 type cutRedis struct {

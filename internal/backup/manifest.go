@@ -145,6 +145,7 @@ type Object struct {
 	Size        int64    `json:"size"`                 // bytes as stored
 	SHA256      string   `json:"sha256"`               // hex, of the bytes as stored
 	Compression string   `json:"compression"`          // CompressionZstd or CompressionNone
+	FrameSize   int      `json:"frame_size,omitempty"` // with zstd: bytes of the RDB in each frame but the last; 0: it may be one frame
 	Encryption  string   `json:"encryption"`           // EncryptionNone or EncryptionAge
 	Recipients  []string `json:"recipients,omitempty"` // public keys it is encrypted for, age1…
 }
@@ -378,6 +379,8 @@ func (o Object) problems() problems {
 		known = false
 		check(false, "object.compression %.80q is not known: %w", o.Compression, ErrNewerFormat)
 	}
+	check(o.FrameSize == 0 || o.Compression == CompressionZstd && o.FrameSize >= minFrameSize && o.FrameSize <= maxFrameSize,
+		"object.frame_size is %d, with zstd %d to %d are allowed", o.FrameSize, minFrameSize, maxFrameSize)
 	switch o.Encryption {
 	case EncryptionNone:
 		check(len(o.Recipients) == 0, "object.recipients are given, but object.encryption is %q", EncryptionNone)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
@@ -21,7 +20,7 @@ import (
 // upload compresses what is written to it, encrypts that if asked to, and stores
 // it as one object. Exactly one of commit and abort ends it.
 type upload struct {
-	enc    *zstd.Encoder
+	enc    *frameWriter
 	seal   io.WriteCloser // what enc writes to; nil: a sink
 	names  []string       // of the recipients
 	pipe   *io.PipeWriter
@@ -102,15 +101,7 @@ func (u *upload) encode(seal recipients) (err error) {
 		}
 		to = u.seal
 	}
-	// The small window stays in the core's cache: of an RDB, larger ones are slower
-	// and gain nothing (0.1 % of it, at 1 MiB). One thread is faster than a save
-	// of the server, whose child needs a core, too.
-	u.enc, err = zstd.NewWriter(to,
-		zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(256<<10),
-		zstd.WithLowerEncoderMem(true))
-	if err != nil {
+	if u.enc, err = newFrameWriter(to); err != nil {
 		return fmt.Errorf("compress: %w", err)
 	}
 	return nil
@@ -163,6 +154,7 @@ func (u *upload) commit() (Object, error) {
 		Size:        u.n.Load(),
 		SHA256:      hex.EncodeToString(u.sum.Sum(nil)),
 		Compression: CompressionZstd,
+		FrameSize:   frameSize,
 		Encryption:  encryption,
 		Recipients:  u.names,
 	}, nil

@@ -29,8 +29,8 @@ const (
 
 // frameWriter compresses into frames.
 type frameWriter struct {
-	enc *zstd.Encoder // writes to to
 	to  io.Writer
+	enc *zstd.Encoder
 	n   int // bytes in the frame that is open
 }
 
@@ -141,7 +141,7 @@ func (r *frameReader) split(work chan<- *frame) {
 			return
 		}
 		var err error
-		if f.stored, err = readFrame(r.from, f.stored[:0], r.limit); err == io.EOF {
+		if f.stored, err = readFrame(r.from, f.stored[:0], r.limit); err == io.EOF { //nolint:errorlint // its own
 			return
 		}
 		f.err, f.done = err, make(chan struct{})

@@ -169,17 +169,11 @@ func (s *s3) manifests(ctx context.Context) (map[string]manifest, error) {
 // wins by leaving something out.
 func (s *s3) check(w way) error {
 	var file string
-	want := s.copied
 	switch w.name {
 	case wayGetAWS, wayGetRclone:
 		file = s.fetched()
 	case wayRestore, wayRestoreCrypt:
 		file = filepath.Join(s.target(), "dump.rdb")
-		st, err := os.Stat(s.dump()) // of the last save, which was for the snapshot
-		if err != nil {
-			return err
-		}
-		want = st.Size()
 	default:
 		return nil
 	}
@@ -187,10 +181,27 @@ func (s *s3) check(w way) error {
 	if err != nil {
 		return err
 	}
+	want, err := s.size(w)
+	if err != nil {
+		return err
+	}
 	if diff := st.Size() - want; diff < -1000 || diff > 1000 { // times and keys that expire
 		return fmt.Errorf("%s left %d bytes, the dump has %d", w.name, st.Size(), want)
 	}
 	return nil
+}
+
+// size returns how many bytes the RDB has that a way was about: a copy that of the
+// last dump that was copied, everything else that of the last save.
+func (s *s3) size(w way) (int64, error) {
+	if w.name == wayGetAWS || w.name == wayGetRclone {
+		return s.copied, nil
+	}
+	st, err := os.Stat(s.dump())
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
 }
 
 // measure lets all ways take turns.
@@ -205,6 +216,9 @@ func (s *s3) measure(ctx context.Context, out io.Writer) (map[string][]cost, err
 			c, err := w.do(ctx, s)
 			if err == nil {
 				err = s.check(w)
+			}
+			if err == nil {
+				c.rdb, err = s.size(w)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", w.name, err)

@@ -150,6 +150,7 @@ type cost struct {
 	wall time.Duration
 	cpu  time.Duration
 	peak int64 // bytes resident
+	rdb  int64 // bytes of the RDB that was made, copied or read
 	said string
 }
 

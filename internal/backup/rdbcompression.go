@@ -68,34 +68,23 @@ func (b *bgsave) unwanted(ctx context.Context) bool {
 	return err == nil && value == "yes"
 }
 
-// An RDB has these bytes more of a key than used_memory_dataset, at most: the server
-// counts neither a number as a value, nor the object that holds it (and that less 16
-// bytes where it is shared), nor when the key expires. So the RDB of counters that
-// expire is several times as large as their data set.
-const (
-	plainPerKey    = 32
-	plainPerExpiry = 9
-)
-
 // checkPlainSave says what is in the way of a save without compression. How large
 // it becomes nobody knows: what there can be at most must have room, and the next
 // save beside what this one leaves, which would be refused otherwise. small
 // asks for one that is not much larger than the last.
 func (f facts) checkPlainSave(small bool) error {
-	dataset, ok := f.info.Int("used_memory_dataset")
+	most, ok := f.mostSaved()
 	if !ok {
 		return errors.New("the server does not tell how large its data is")
 	}
 	last := f.lastDump()
-	if small && dataset > last+last/2 {
+	if dataset, _ := f.info.Int("used_memory_dataset"); small && dataset > last+last/2 {
 		return fmt.Errorf("without, it could take up to %s, the last dump takes %s", human.Bytes(dataset), human.Bytes(last))
 	}
 	available, err := availableBytes(f.dir)
 	if err != nil {
 		return err
 	}
-	count := countKeys(f.info)
-	most := dataset + int64(count.keys)*plainPerKey + int64(count.expires)*plainPerExpiry
 	if need := most + most/5 + max(most-last, 0); available < need {
 		return fmt.Errorf("without, it could take up to %s, with room for the next that is %s, and %s has %s free", human.Bytes(most), human.Bytes(need), f.dir, human.Bytes(available))
 	}

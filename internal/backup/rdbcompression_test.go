@@ -256,22 +256,6 @@ func TestRDBCompressionBusy(t *testing.T) {
 	killSave(t, r)
 }
 
-// Counters that expire are several times as large in an RDB as in
-// used_memory_dataset: what a save is taken to need is never less than it takes.
-func TestPlainSaveOfCounters(t *testing.T) {
-	const keys = 20000
-	r := testenv.StartRedis(t, "--rdbcompression", "no", "--save", "")
-	r.Do(t, "EVAL", "for i = 1, ARGV[1] do redis.call('SET', string.format('rl:%011d', i), i % 9000 + 10, 'EX', 86400) end", "0", strconv.Itoa(keys))
-	r.Do(t, "SAVE")
-	f, err := learn(testContext(t), r.Client(t), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dataset, _ := f.info.Int("used_memory_dataset"); dataset+keys*(plainPerKey+plainPerExpiry) < f.lastDump() {
-		t.Errorf("an RDB of %d bytes, the data set is %d", f.lastDump(), dataset)
-	}
-}
-
 func TestCheckPlainSave(t *testing.T) {
 	dir := t.TempDir()
 	free, err := availableBytes(dir)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/human"
+	"github.com/redis-sidecar/redis-sidecar/internal/info"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -41,6 +43,12 @@ func RDBCompressions() []string {
 type rdbCompression struct {
 	setting string
 	refused error // of CONFIG SET, which is not tried again: each try counts as an error in the server's statistics
+
+	// The server with runID was told no, and that it was told yes again is not known:
+	// it is owed that. runID is that of the server that was last told no, or is about
+	// to be.
+	owed  bool
+	runID string
 }
 
 // setRDBCompression is the command.
@@ -60,12 +68,19 @@ func (b *bgsave) unwanted(ctx context.Context) bool {
 		return false
 	}
 	// Asked now: it may have been changed since the last snapshot.
-	replies, err := pipeline(ctx, b.redis, []string{"CONFIG", "GET", "rdbcompression"})
+	replies, err := pipeline(ctx, b.redis, []string{"INFO", "server"}, []string{"CONFIG", "GET", "rdbcompression"})
 	if err != nil {
 		return false // BGSAVE will say so
 	}
-	value, err := configReply(replies[0])
-	return err == nil && value == "yes"
+	in, err := infoReply(replies[0])
+	if err != nil {
+		return false
+	}
+	if value, err := configReply(replies[1]); err != nil || value != "yes" {
+		return false
+	}
+	c.runID = in.Get("run_id")
+	return true
 }
 
 // checkPlainSave says what is in the way of a save without compression. How large
@@ -122,8 +137,32 @@ func (b *bgsave) told(ctx context.Context, off, on any, err error) {
 		}
 		if sleep(ctx, wait) != nil {
 			b.log.Error("rdbcompression of the server may be no now, it was yes",
-				"error", err, "reason", status.ReasonOf(err), "hint", "unless the server was restarted since: CONFIG SET rdbcompression yes")
+				"error", err, "reason", status.ReasonOf(err), "hint", hintSetBack)
+			b.compression.owed = true
 			return
 		}
 	}
+}
+
+const hintSetBack = "the next snapshot sets it back; unless the server was restarted since, so can you: CONFIG SET rdbcompression yes"
+
+// repay tells the server yes that could not be told before. Otherwise its no would be
+// taken for what the operator wants. in is its INFO; one that was started since has
+// what its redis.conf says.
+func (c *rdbCompression) repay(ctx context.Context, redis Redis, in info.Info, log *slog.Logger) {
+	if !c.owed {
+		return
+	}
+	if in.Get("run_id") != c.runID {
+		c.owed = false
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := redis.Do(ctx, setRDBCompression("yes")...); err != nil {
+		log.Warn("rdbcompression of the server may be no, it was yes", "error", err, "reason", status.ReasonOf(err), "hint", hintSetBack)
+		return
+	}
+	c.owed = false
+	log.Info("rdbcompression of the server is yes again")
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,12 +173,21 @@ func TestRDBCompressionRefusedForNow(t *testing.T) {
 type cutRedis struct {
 	*redis.Client
 	executed int
-	after    func() // may be nil
+	after    func()      // may be nil
+	away     atomic.Bool // no other command gets through either
+	whole    atomic.Bool // nothing is cut
+}
+
+func (c *cutRedis) Do(ctx context.Context, args ...string) (any, error) {
+	if c.away.Load() {
+		return nil, status.WithReason(status.ReasonUnreachable, errors.New("connection refused"))
+	}
+	return c.Client.Do(ctx, args...)
 }
 
 func (c *cutRedis) Pipeline(ctx context.Context, cmds ...[]string) ([]any, error) {
 	for i, cmd := range cmds {
-		if cmd[0] != "BGSAVE" {
+		if cmd[0] != "BGSAVE" || c.whole.Load() {
 			continue
 		}
 		if _, err := c.Client.Pipeline(ctx, cmds[:i-1+c.executed]...); err != nil {
@@ -227,10 +237,54 @@ func TestRDBCompressionServerGone(t *testing.T) {
 	if took := time.Since(began); took > 3*callTimeout {
 		t.Errorf("it took %s", took)
 	}
-	for _, want := range []string{"level=ERROR", "rdbcompression of the server may be no now", "unless the server was restarted since: CONFIG SET rdbcompression yes"} {
+	for _, want := range []string{"level=ERROR", "rdbcompression of the server may be no now", "unless the server was restarted since, so can you: CONFIG SET rdbcompression yes"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in\n%s", want, &log)
 		}
+	}
+}
+
+// A server that was away for long is told before the next snapshot.
+func TestRDBCompressionToldLater(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillText(t, r, 500, 100, 400)
+	s, _ := dirStore(t)
+	c := &cutRedis{Client: r.Client(t), executed: 1}
+	c.after = func() { c.away.Store(true) }
+	sn := newSnapshotterFor(t, c, s, compressing(RDBCompressionOff))
+	_, err := sn.Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonUnreachable, "snapshot: the connection was cut")
+	wantRDBCompression(t, r, "no") // so the test does what it is for
+
+	// Still away: it is not forgotten.
+	if _, err := sn.Snapshot(testContext(t), nil); err == nil {
+		t.Error("no error")
+	}
+	wantRDBCompression(t, r, "no")
+
+	c.away.Store(false)
+	c.whole.Store(true)
+	if m := mustSnapshot(t, sn); m.RDB.Size < 500*500 {
+		t.Errorf("%d bytes: it was saved with compression", m.RDB.Size)
+	}
+	wantRDBCompression(t, r, "yes")
+	// It was told once. What the operator sets from now on stays.
+	r.Do(t, "CONFIG", "SET", "rdbcompression", "no")
+	mustSnapshot(t, sn)
+	wantRDBCompression(t, r, "no")
+}
+
+// A server that was restarted has what its redis.conf says.
+func TestRDBCompressionOfAnotherServer(t *testing.T) {
+	r := testenv.StartRedis(t, "--rdbcompression", "no")
+	r.Fill(t, "key", 10, 10)
+	s, _ := dirStore(t)
+	sn := newSnapshotterFor(t, r.Client(t), s, compressing(RDBCompressionOff))
+	sn.compression.owed, sn.compression.runID = true, "of the one before"
+	mustSnapshot(t, sn)
+	wantRDBCompression(t, r, "no")
+	if sn.compression.owed {
+		t.Error("still owed")
 	}
 }
 

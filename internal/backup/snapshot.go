@@ -202,6 +202,7 @@ func (r *run) do(ctx context.Context) (Manifest, error) {
 	if r.facts, err = learn(ctx, r.redis, r.opts.DataDir); err != nil {
 		return Manifest{}, err
 	}
+	r.compression.repay(ctx, r.redis, r.facts.info, r.log)
 	place, err := r.admit(ctx, r.facts.info)
 	if err != nil {
 		return Manifest{}, err

@@ -336,14 +336,20 @@ func collapsed(all []snapshotFacts, i int) bool {
 // status.ReasonRetention and Pruned says what was deleted all the same. What the
 // store keeps locked is no failure.
 func (c *Catalogue) Prune(ctx context.Context, r Retention, dryRun bool) (Pruned, error) {
-	p, err := c.prune(ctx, r, dryRun)
+	return c.pruneKnowing(ctx, r, dryRun, nil)
+}
+
+// pruneKnowing is Prune by one who knows more than the store has on record: know,
+// if not nil, adds that to the facts.
+func (c *Catalogue) pruneKnowing(ctx context.Context, r Retention, dryRun bool, know func([]snapshotFacts)) (Pruned, error) {
+	p, err := c.prune(ctx, r, dryRun, know)
 	if err != nil {
 		err = status.WithHint(status.ReasonRetention, status.HintOf(err), fmt.Errorf("prune: %w", err))
 	}
 	return p, err
 }
 
-func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool) (Pruned, error) {
+func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool, know func([]snapshotFacts)) (Pruned, error) {
 	folders, rest, err := c.scan(ctx)
 	if err != nil {
 		return Pruned{}, err
@@ -351,6 +357,9 @@ func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool) (Pruned
 	all, err := c.factsOf(ctx, folders, r.all())
 	if err != nil {
 		return Pruned{}, err
+	}
+	if know != nil {
+		know(all)
 	}
 	now := time.Now()
 	why := r.decide(all, now)

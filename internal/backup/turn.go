@@ -251,7 +251,7 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), took.Round(time.Millisecond))
 
 	j.remember(m)
-	pruned, err := j.snapshotter.catalogue.Prune(ctx, j.opts.Retention, false)
+	pruned, err := j.snapshotter.catalogue.pruneKnowing(ctx, j.opts.Retention, false, j.recallDamage)
 	j.remembersWhy(pruned)
 	if len(pruned.Deleted)+len(pruned.Orphans) > 0 {
 		j.rep.Logger().Info("deleted by retention", "snapshots", pruned.Deleted, "abandoned_uploads", len(pruned.Orphans))

@@ -466,5 +466,8 @@ func (j *Job) line(e Entry) SnapshotLine {
 			l.Verified, l.Error = "", v.Damage
 		}
 	}
+	if u, ok := j.verify.unrecorded[e.ID]; ok {
+		l.VerifiedAt, l.Verified, l.Error = u.at, "", u.err.Error()
+	}
 	return l
 }

@@ -120,3 +120,42 @@ func TestJobOfUnrecordedDamage(t *testing.T) {
 		})
 	}
 }
+
+// The record of a snapshot whose damage cannot be written down still says that it was
+// verified. The retention of the pod that has found it keeps the good one.
+func TestRetentionKnowsOfUnrecordedDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plan, err := ParseSchedule("@every 24h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newTestJob(t, "0 1 1 1 *", func(o *Options) {
+			o.Verify, o.Retention = VerifyPlan{Schedule: plan}, Retention{Last: 1}
+		})
+		c := newTestCatalogue(t, j.store)
+		good, m := putReal(t, c, j.start.Add(-50*time.Hour)), putReal(t, c, j.start.Add(-40*time.Hour))
+		recordScheduled(t, c, good, j.start.Add(-45*time.Hour))
+		recordScheduled(t, c, m, j.start.Add(-30*time.Hour))
+		put(t, j.store, c.ObjectKey(m), strings.Repeat("y", int(m.Object.Size)))
+		j.store.before = takesNoRecord
+		j.run()
+		j.wantMetrics(map[string]float64{"damaged_snapshots": 1, "last_verified_timestamp_seconds": float64(good.CreatedAt.Unix())})
+		lines := j.report().Detail.(Detail).Snapshots
+		if len(lines) != 2 || lines[0].Verified != "" || !strings.Contains(lines[0].Error, "verified, but not recorded") || lines[1].Error != "" {
+			t.Errorf("on the page: %+v", lines)
+		}
+
+		j.at(time.Hour + time.Minute)
+		entries, err := c.List(testContext(t), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, e := range entries {
+			left = append(left, e.ID)
+		}
+		if len(left) != 2 || left[0] == m.ID || left[1] != good.ID {
+			t.Errorf("left are %v, want one of now and %s, the good one; %s is damaged", left, good.ID, m.ID)
+		}
+	})
+}

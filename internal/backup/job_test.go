@@ -129,6 +129,12 @@ func (j *testJob) lastKeys() float64 {
 	return n
 }
 
+// failures is how many of the job were counted with that reason.
+func (j *testJob) failures(reason status.Reason) float64 {
+	j.t.Helper()
+	return testenv.Metrics(j.t, status.NewMetrics(j.board))[`redis_sidecar_job_failures_total{name="backup",reason="`+string(reason)+`"}`]
+}
+
 func (j *testJob) report() status.Report {
 	r, _ := j.board.Report(status.Backup)
 	return r

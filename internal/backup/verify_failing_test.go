@@ -138,7 +138,8 @@ func TestJobVerifiesBetweenTries(t *testing.T) {
 	}
 }
 
-// Damage that is found while snapshots fail is not forgotten when they succeed.
+// Damage that is found while snapshots fail is counted and shown, but what is said of
+// the job is that they fail; when they succeed, it is not forgotten.
 func TestJobFindsDamageWhileSnapshotsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, m := newSlowVerifyJob(t, "0 1 1 1 *", nil)
@@ -153,8 +154,15 @@ func TestJobFindsDamageWhileSnapshotsFail(t *testing.T) {
 		}
 		recordScheduled(t, c, m, j.start.Add(-20*time.Hour))
 		j.run()
-		j.at(5 * time.Hour)
+		j.at(4 * time.Hour)
+		for len(j.report().Detail.(Detail).Snapshots[0].Error) == 0 && time.Since(j.start) < 5*time.Hour {
+			j.wantState(status.Failing, status.ReasonSave, "the save failed")
+			j.at(time.Since(j.start) + time.Second)
+		}
 		j.wantMetrics(map[string]float64{"damaged_snapshots": 1, `verifications_total{result="damaged"}`: 1})
+		if n := j.failures(status.ReasonCorrupt); n != 1 {
+			t.Errorf("%v failures of reason corrupt", n)
+		}
 		j.wantState(status.Failing, status.ReasonSave, "the save failed")
 		if log := j.log.String(); strings.Count(log, "a snapshot in the store is damaged") != 1 {
 			t.Errorf("log:\n%s", log)

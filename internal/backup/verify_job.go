@@ -197,7 +197,7 @@ func (j *Job) verifyDue(ctx context.Context, next time.Time, failing *turn) {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	work, release := j.untilSnapshot(ctx, until)
-	ran, err := j.verifyUnderLease(work)
+	ran, err := j.verifyUnderLease(work, failing != nil)
 	stopped := work.Err() != nil
 	if stopped && ctx.Err() == nil {
 		err = j.interrupted(ran, brief, err)
@@ -264,8 +264,9 @@ func (j *Job) interrupted(ran, brief bool, err error) error {
 		fmt.Errorf("verify: snapshot %s: interrupted %d times in a row by snapshots: between two of them there is less time than it takes", id, p.interrupted))
 }
 
-// verifyUnderLease verifies, if no other pod does. ran tells that it has begun.
-func (j *Job) verifyUnderLease(ctx context.Context) (ran bool, err error) {
+// verifyUnderLease verifies, if no other pod does. failing tells that snapshots are.
+// ran tells that it has begun.
+func (j *Job) verifyUnderLease(ctx context.Context, failing bool) (ran bool, err error) {
 	c, err := j.snapshotter.Locate(ctx)
 	if err != nil {
 		return false, err
@@ -287,7 +288,7 @@ func (j *Job) verifyUnderLease(ctx context.Context) (ran bool, err error) {
 				j.tally(func(c *verifyCounts) { c.lastDuration = time.Since(began) })
 			}
 		}()
-		return j.verifyRun(ctx)
+		return j.verifyRun(ctx, failing)
 	})
 	if errors.Is(err, ErrHeld) {
 		return false, nil
@@ -347,8 +348,9 @@ type pendingRun struct {
 }
 
 // verifyRun verifies the plan, or what an interruption has left of it. The error
-// says why it was not done; damage that was found is none.
-func (j *Job) verifyRun(ctx context.Context) error {
+// says why it was not done; damage that was found is none. failing tells that
+// snapshots are, which stays what is said of the job.
+func (j *Job) verifyRun(ctx context.Context, failing bool) error {
 	plan := j.opts.Verify
 	catalogue := j.snapshotter.catalogue.WithIdentityFile(plan.IdentityFile)
 	run := j.verify.pending
@@ -385,7 +387,11 @@ func (j *Job) verifyRun(ctx context.Context) error {
 			continue // deleted meanwhile
 		case status.ReasonOf(err) == status.ReasonCorrupt:
 			j.tally(func(c *verifyCounts) { c.damaged++ })
-			j.rep.Failure(err)
+			if failing {
+				j.rep.Count(err)
+			} else {
+				j.rep.Failure(err)
+			}
 			j.rep.Logger().LogAttrs(ctx, slog.LevelError, "a snapshot in the store is damaged", slog.String("snapshot", ids[n]), slog.Any("error", err), slog.String("hint", status.HintOf(err)))
 			if errors.Is(err, ErrNotRecorded) {
 				j.verify.unrecorded[ids[n]] = unrecorded{v.VerifiedAt, err}

@@ -159,6 +159,14 @@ func (r *Reporter) Failure(err error) {
 	r.set(Failing, ReasonOf(err), "", err)
 }
 
+// Count counts a failure, and nothing else, of a job that already fails for what is
+// worse.
+func (r *Reporter) Count(err error) {
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
+	r.failures[ReasonOf(err)]++
+}
+
 // Disable records that the settings switched the job off, and why.
 func (r *Reporter) Disable(message string) {
 	r.set(Disabled, "", message, nil)

@@ -33,6 +33,21 @@ func board(t *testing.T) (*status.Board, *clock, *bytes.Buffer) {
 	return status.NewBoard(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: drop})), c.now), c, &log
 }
 
+// What is only counted changes nothing else.
+func TestCount(t *testing.T) {
+	b, _, log := board(t)
+	r := b.Register(status.Backup)
+	r.Failure(status.WithReason(status.ReasonSave, errors.New("the save failed")))
+	before, said := r.Report(), log.String()
+	r.Count(status.WithReason(status.ReasonCorrupt, errors.New("damaged")))
+	if r.Report() != before || log.String() != said {
+		t.Errorf("%+v, log:\n%s", r.Report(), log)
+	}
+	if n := testenv.Metrics(t, status.NewMetrics(b))[`redis_sidecar_job_failures_total{name="backup",reason="corrupt"}`]; n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+}
+
 func TestLogsChangesOnly(t *testing.T) {
 	b, c, log := board(t)
 	r := b.Register(status.Backup, status.ReasonStoreDenied)

@@ -261,6 +261,10 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 				j.verifyDue(ctx, next, due)
 				now = time.Now()
 			}
+			said := due != nil && due.failing() && due.away && ofTheStore(err) // by the try
+			if err != nil && !said {
+				j.failed(err)
+			}
 			look.after(err, now, j)
 		case this.over && err == nil:
 			if req == nil || due != nil && !j.present.CreatedAt.Before(due.tick) {
@@ -279,11 +283,21 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 			due.pause = j.backoff(due.failures, err)
 			due.at = now.Add(due.pause)
 			due.failures++
-			if j.due(now) {
+			due.away = ofTheStore(err)
+			if j.due(now) && !due.away {
 				look.at = now // the pause is the time for it
 			}
 		}
 	}
+}
+
+// ofTheStore tells whether err is one of the store.
+func ofTheStore(err error) bool {
+	switch status.ReasonOf(err) {
+	case status.ReasonStoreUnreachable, status.ReasonStoreDenied, status.ReasonStoreMissing, status.ReasonStore:
+		return true
+	}
+	return false
 }
 
 // visit is a look into the catalogue between two runs.
@@ -305,7 +319,6 @@ const (
 // after plans the next visit.
 func (v *visit) after(err error, now time.Time, j *Job) {
 	if err != nil {
-		j.failed(err)
 		v.task = looking // it says when the store is back
 		v.at = now.Add(j.backoff(v.failures, err))
 		v.failures++

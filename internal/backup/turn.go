@@ -38,6 +38,7 @@ type turn struct {
 	others   time.Time // until then others go first; see Job.yield
 	failures int
 	pause    time.Duration // after the last of them
+	away     bool          // the last of them was one of the store
 	request  *request      // nil but for the first try of a request
 
 	over    bool // it was tried to the end; otherwise it waits
@@ -62,7 +63,7 @@ func (j *Job) scheduled(due *turn, now time.Time) *turn {
 		j.skipped(1)
 		return due
 	}
-	t.failures = due.failures
+	t.failures, t.away = due.failures, due.away
 	return t
 }
 

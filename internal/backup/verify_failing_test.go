@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,6 +170,42 @@ func TestJobFindsDamageWhileSnapshotsFail(t *testing.T) {
 		}
 		j.at(20 * time.Hour)
 		j.wantState(status.Warning, status.ReasonCorrupt, "; but snapshot "+m.ID+" is damaged")
+	})
+}
+
+// While the store is away, each try counts once, also when a verification is due.
+func TestJobFailsOncePerTryOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, m := newSlowVerifyJob(t, "0 1 1 1 *", nil) // 01:00, then in a year
+		c := newTestCatalogue(t, j.store)
+		j.store.Store = slowStore{j.store.Store.(slowStore).Store, time.Minute}
+		recordScheduled(t, c, m, j.start.Add(-23*time.Hour)) // due when the first try is
+		var away atomic.Bool
+		j.store.before = func(string, string) error {
+			if away.Load() {
+				return status.WithReason(status.ReasonStoreUnreachable, errors.New("the store is away"))
+			}
+			return nil
+		}
+		var tries atomic.Int64
+		j.says(func() (standing, error) {
+			tries.Add(1)
+			return standing{role: "master"}, nil
+		})
+		j.run()
+		j.at(59 * time.Minute)
+		away.Store(true)
+		j.at(8 * time.Hour)
+		n := j.failures(status.ReasonStoreUnreachable)
+		if tries.Load() < 10 || n != float64(tries.Load()) {
+			t.Errorf("%v failures of %d tries", n, tries.Load())
+		}
+		j.wantState(status.Failing, status.ReasonStoreUnreachable, "the store is away")
+		away.Store(false)
+		j.at(9 * time.Hour)
+		if at := j.verified()[m.ID]; at < 8*time.Hour {
+			t.Errorf("verified after %s: not since the store is back", at)
+		}
 	})
 }
 

@@ -322,7 +322,7 @@ func TestCheckPlainSave(t *testing.T) {
 		want       string
 	}{
 		{"room", "used_memory_dataset:1000", false, ""},
-		{"no dump to compare with", "used_memory_dataset:1000", true, "without, it could take up to 1000 B, the last dump takes 0 B"},
+		{"no dump to compare with", "used_memory_dataset:1000", true, "the data set takes 1000 B, the last dump 0 B"},
 		{"no room", "used_memory_dataset:" + strconv.FormatInt(1<<60, 10), false, "free"},
 		{"room for this one and the next", fmt.Sprintf("used_memory_dataset:%d", free/3), false, ""},
 		{"room for this one, not for the next", fmt.Sprintf("used_memory_dataset:%d", free/2), false, "free"},

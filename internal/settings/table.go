@@ -280,7 +280,7 @@ func table() []entry {
 		{
 			name: "backup.rdb-compression", def: "auto",
 			value: oneOf(func(s *Settings) *string { return &s.Backup.RDBCompression }, "auto", "off", "server"),
-			help:  "Whether the server compresses the strings of a save that is made for a snapshot, if its rdbcompression is yes. It takes a third of the time, and what is stored becomes larger for it. server: it does. off: it does not, if there is room for the larger file. auto: the same, if that is at most half as large again. auto and off send CONFIG SET for the moment of the fork.",
+			help:  "Whether the server compresses the strings of a save that is made for a snapshot, if its rdbcompression is yes. It takes a third of the time, and what is stored becomes larger for it. server: it does. off: it does not, if there is room for the larger file. auto: the same, if the data set in memory is no more than half as large again as the last dump. auto and off send CONFIG SET for the moment of the fork.",
 		},
 		{
 			name: "backup.memory-limit", def: "0",

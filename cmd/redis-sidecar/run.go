@@ -261,14 +261,16 @@ type statusPage struct {
 	Redis   string          `json:"redis"` // address, without a password
 	Started time.Time       `json:"started"`
 	Now     time.Time       `json:"now"`
+	State   status.State    `json:"state"`             // of all jobs together
 	Targets []targetStatus  `json:"targets,omitempty"` // of exporter.targets
 	Jobs    []status.Report `json:"jobs"`
 }
 
 func (a *agent) status() any {
+	reports := a.board.Reports()
 	return statusPage{
 		Version: buildVersion().version, Pod: a.l.Pod.Name, Redis: settings.RedactURL(a.l.Redis.Addr),
-		Started: a.started, Now: time.Now().UTC(), Targets: a.targets(), Jobs: a.board.Reports(),
+		Started: a.started, Now: time.Now().UTC(), State: status.Overall(reports), Targets: a.targets(), Jobs: reports,
 	}
 }
 

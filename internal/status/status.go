@@ -6,6 +6,8 @@ package status
 import (
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -36,6 +38,31 @@ const (
 
 // States lists every State, in the order of the documentation.
 func States() []State { return []State{Starting, OK, Warning, Failing, Disabled} }
+
+// Overall returns the state of all jobs together: the worst there is, and Starting
+// before OK. An exporter that nobody has asked for metrics yet does not count beside
+// other jobs: it is not about to get ready but ready.
+func Overall(reports []Report) State {
+	overall := Disabled
+	unasked := false
+	for _, r := range reports {
+		switch {
+		case r.Job == Exporter && r.State == Starting, strings.HasPrefix(string(r.Job), string(Exporter)+":") && r.State == Starting:
+			unasked = true
+		case severity(r.State) > severity(overall):
+			overall = r.State
+		}
+	}
+	if overall == Disabled && (unasked || len(reports) == 0) {
+		return Starting
+	}
+	return overall
+}
+
+// severity orders the states.
+func severity(s State) int {
+	return slices.Index([]State{Disabled, OK, Starting, Warning, Failing}, s)
+}
 
 // Report is a copy of what the Board knows of one job.
 type Report struct {

@@ -33,6 +33,36 @@ func board(t *testing.T) (*status.Board, *clock, *bytes.Buffer) {
 	return status.NewBoard(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: drop})), c.now), c, &log
 }
 
+func TestOverall(t *testing.T) {
+	jobs := func(exporter, config, backup status.State) []status.Report {
+		return []status.Report{{Job: status.Exporter, State: exporter}, {Job: status.Config, State: config}, {Job: status.Backup, State: backup}}
+	}
+	const starting, ok, warning, failing, off = status.Starting, status.OK, status.Warning, status.Failing, status.Disabled
+	for _, tt := range []struct {
+		reports []status.Report
+		want    status.State
+	}{
+		{nil, starting},
+		{jobs(ok, ok, ok), ok},
+		{jobs(ok, ok, off), ok},
+		{jobs(off, off, off), off},
+		{jobs(ok, starting, ok), starting},
+		{jobs(warning, starting, ok), warning},
+		{jobs(ok, warning, failing), failing},
+		{jobs(failing, ok, off), failing},
+		// Nobody has asked for metrics.
+		{jobs(starting, ok, off), ok},
+		{jobs(starting, starting, ok), starting},
+		{jobs(starting, ok, failing), failing},
+		{jobs(starting, off, off), starting},
+		{append(jobs(ok, ok, ok), status.Report{Job: "exporter:sentinel", State: starting}), ok},
+	} {
+		if got := status.Overall(tt.reports); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.reports, got, tt.want)
+		}
+	}
+}
+
 // What is only counted changes nothing else.
 func TestCount(t *testing.T) {
 	b, _, log := board(t)

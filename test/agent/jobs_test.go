@@ -228,3 +228,36 @@ func unmarshal(t *testing.T, text string, into any) {
 		t.Fatalf("%v: %s", err, text)
 	}
 }
+
+// All is well where nobody scrapes: the page, which shows what /status says, asks for
+// no metrics.
+func TestStatusWithoutAScrape(t *testing.T) {
+	t.Parallel()
+	srv := testenv.StartRedis(t)
+	a := start(t, []string{"REDIS_ADDR=" + srv.Addr})
+	state := func() (string, error) {
+		_, body, err := a.get("/status")
+		if err != nil {
+			return "", err
+		}
+		var page struct {
+			State string `json:"state"`
+		}
+		return page.State, json.Unmarshal([]byte(body), &page)
+	}
+	a.eventually(t, 10*time.Second, func() error {
+		if got, err := state(); err != nil || got != "ok" {
+			return fmt.Errorf("the state is %q, %w", got, err)
+		}
+		return nil
+	})
+	if r, err := a.job("exporter"); err != nil || r.State != "starting" {
+		t.Errorf("the exporter is %s, %v", r.State, err)
+	}
+	// What it finds when it is asked counts.
+	srv.Kill(t)
+	a.mustGet(t, "/metrics", 200)
+	if got, err := state(); err != nil || got != "failing" {
+		t.Errorf("the state is %q, %v", got, err)
+	}
+}

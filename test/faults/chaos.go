@@ -213,7 +213,7 @@ func (w *world) chaosRound(m *model, res *chaosResult, round int) {
 			}
 		}
 	})
-	run := w.start("backup", "now")
+	run := w.start("backup", "now", "--prune")
 	code := run.wait(w, 2*time.Minute)
 	stop()
 	others.Wait()

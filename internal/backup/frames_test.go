@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -181,6 +182,32 @@ func TestFramesLeft(t *testing.T) {
 		}
 		f.close()
 	}
+}
+
+// What it holds does not grow with the cores of the node.
+func TestFramesMemory(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(16))
+	stored := compressed(t, noise(20*frameSize))
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	f, err := newFrameReader(bytes.NewReader(stored), frameSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	if _, err := io.CopyN(io.Discard, f, 10*frameSize+1); err != nil {
+		t.Fatal(err)
+	}
+	const most = 10 << 20
+	if n := heap() - before; n > most {
+		t.Errorf("%d bytes, want %d at most", n, most)
+	}
+	runtime.KeepAlive(stored)
 }
 
 // FuzzFrames holds what is read from frames to what zstd reads from the whole.

@@ -249,10 +249,14 @@ func parseManifest(b []byte) (Manifest, error) {
 		return Manifest{}, err
 	}
 	m.CreatedAt = m.CreatedAt.UTC()
-	return m, m.validate()
+	if err := m.validate(); err != nil {
+		return m, err
+	}
+	return m, m.checkSeal(b)
 }
 
-// Encode returns the manifest as indented JSON with a final newline. It refuses
+// Encode returns the manifest as indented JSON with its checksum and a final newline.
+// It refuses
 // to encode what ParseManifest would refuse to read.
 func (m Manifest) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {
@@ -262,7 +266,7 @@ func (m Manifest) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
-	b = append(b, '\n')
+	b = seal(append(b, '\n'))
 	if len(b) > maxManifest {
 		return nil, fmt.Errorf("encode manifest: larger than %d bytes", maxManifest)
 	}

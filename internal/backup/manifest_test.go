@@ -55,7 +55,7 @@ func TestManifestNewerFormat(t *testing.T) {
 
 // A field that a later program adds within the version does not matter.
 func TestManifestUnknownField(t *testing.T) {
-	b := bytes.Replace(goldenManifest(t), []byte(`"tool"`), []byte(`"labels": {"a": 1}, "tool"`), 1)
+	b := sealedAgain(bytes.Replace(goldenManifest(t), []byte(`"tool"`), []byte(`"labels": {"a": 1}, "tool"`), 1))
 	if _, err := ParseManifest(b); err != nil {
 		t.Error(err)
 	}

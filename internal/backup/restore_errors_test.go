@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,10 +51,11 @@ func (r *restorable) damage(name string, change func([]byte) []byte) {
 	}
 }
 
+// replace alters a manifest, whose checksum is then that of what it says.
 func replace(old, with string) func([]byte) []byte {
 	return func(b []byte) []byte {
 		re := regexp.MustCompile(old)
-		return re.ReplaceAll(b, []byte(with))
+		return sealedAgain(re.ReplaceAll(b, []byte(with)))
 	}
 }
 
@@ -89,6 +91,18 @@ func TestRestoreRefusesBadSnapshots(t *testing.T) {
 			name:   "truncated object",
 			spoil:  func(r *restorable) { r.damage(zst, func(b []byte) []byte { return b[:len(b)-100] }) },
 			reason: status.ReasonCorrupt, message: "the stored object has ", hint: "take another one",
+		},
+		{
+			name: "bit flip in the manifest, where nothing else would show it",
+			spoil: func(r *restorable) {
+				r.damage("manifest.json", func(b []byte) []byte {
+					return bytes.Replace(b, []byte(r.m.RDB.SHA256), []byte("0"+r.m.RDB.SHA256[1:]), 1)
+				})
+				r.damage("manifest.json", func(b []byte) []byte {
+					return bytes.Replace(b, []byte(`"redis_version": "7`), []byte(`"redis_version": "6`), 1)
+				})
+			},
+			reason: status.ReasonCorrupt, message: "manifest: checksum is ", hint: "",
 		},
 		{
 			name: "truncated object with a manifest to match",

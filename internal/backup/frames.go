@@ -202,7 +202,7 @@ func readFrame(r *bufio.Reader, buf []byte, limit int) ([]byte, error) {
 	}
 	take := func(n int) error {
 		if len(buf)+n > limit {
-			return fmt.Errorf("a frame of more than %d bytes", limit)
+			return fmt.Errorf("a frame of more than %d bytes, and object.frame_size of the manifest says otherwise", limit)
 		}
 		at := len(buf)
 		buf = slices.Grow(buf, n)[:at+n]

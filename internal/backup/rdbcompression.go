@@ -144,7 +144,7 @@ func (b *bgsave) told(ctx context.Context, off, on any, err error) {
 	}
 }
 
-const hintSetBack = "the next snapshot sets it back; unless the server was restarted since, so can you: CONFIG SET rdbcompression yes"
+const hintSetBack = "the next snapshot of this pod sets it back; unless the server was restarted since, so can you: CONFIG SET rdbcompression yes"
 
 // repay tells the server yes that could not be told before. Otherwise its no would be
 // taken for what the operator wants. in is its INFO; one that was started since has

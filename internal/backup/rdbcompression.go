@@ -13,9 +13,9 @@ import (
 )
 
 // A server with rdbcompression yes, which is the default, compresses the strings
-// of an RDB one by one with LZF. That is most of the work of a save of text (of 9 s
-// 3, see docs/backup.md), it shrinks the file by a little, and what is stored
-// becomes larger for it: zstd finds more in the plain strings than in what LZF has
+// of an RDB one by one with LZF. That is a third of the time of a save of text (see
+// docs/backup.md), it shrinks the file by a little, and what is stored becomes
+// larger for it: zstd finds more in the plain strings than in what LZF has
 // left of them. So a save for a snapshot is asked for without. The child lives
 // shorter, and with it what is written meanwhile is copied for a shorter time. It
 // costs room: the server's dump is larger until its next save.

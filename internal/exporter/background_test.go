@@ -51,7 +51,8 @@ func about(series, collector string) string {
 }
 
 // ranBackground scrapes until a collector has finished a further run, so one
-// that began after the call, and returns that scrape.
+// that began after the call, and returns the next scrape: what a scrape has of the
+// server is older than what it has of the collectors.
 func ranBackground(tb testing.TB, e *exporter.Exporter, collector string) map[string]string {
 	tb.Helper()
 	runs := func(got map[string]string) int {
@@ -69,7 +70,7 @@ func ranBackground(tb testing.TB, e *exporter.Exporter, collector string) map[st
 		}
 		return nil
 	})
-	return got
+	return scrape(tb, e)
 }
 
 // quick is an interval for tests.

@@ -6,22 +6,60 @@ import (
 	"sync/atomic"
 )
 
-// A flow holds so many chunks of so many bytes, however long it is.
+// lender is a reader that hands out pieces without a copy of them. Like Read of an
+// io.Reader, lend may return a piece with an error, and is not called after one.
+// A piece is valid until giveBack is called, once, in whatever goroutine. There are
+// only so many: lend waits for one that is given back.
+type lender interface {
+	lend() (piece []byte, giveBack func(), err error)
+}
+
+// A buffered reader has so many buffers of so many bytes.
 const (
 	flowChunk  = 256 << 10
 	flowChunks = 6
 )
 
-// flow carries bytes from a reader to those who check and store them, on as many
+// buffered is the lender of an io.Reader.
+type buffered struct {
+	r    io.Reader
+	free chan []byte
+}
+
+func newBuffered(r io.Reader) *buffered {
+	b := &buffered{r, make(chan []byte, flowChunks)}
+	for range flowChunks {
+		b.free <- make([]byte, flowChunk)
+	}
+	return b
+}
+
+func (b *buffered) lend() (piece []byte, giveBack func(), err error) {
+	buf := <-b.free
+	giveBack = func() { b.free <- buf } // there is room for all
+	for range 100 {
+		n, err := b.r.Read(buf)
+		if n > 0 {
+			return buf[:n], giveBack, err
+		}
+		if err != nil {
+			giveBack()
+			return nil, nil, err
+		}
+	}
+	giveBack()
+	return nil, nil, io.ErrNoProgress
+}
+
+// flow carries bytes from a lender to those who check and store them, on as many
 // cores as there are: it reads ahead in a goroutine of its own, and hands every
 // chunk to each of its writers, in theirs, and to whoever reads from the flow. The
 // slowest sets the pace. Exactly one of wait and stop ends it.
 type flow struct {
-	r    io.Reader
+	from lender
 	seen func()       // called after every Read and Next, in their goroutine; may be nil
 	n    atomic.Int64 // bytes that they have returned
 
-	free    chan *chunk
 	read    chan *chunk   // for Read and Next
 	failed  chan struct{} // closed when a writer has failed, or by stop
 	running sync.WaitGroup
@@ -30,32 +68,25 @@ type flow struct {
 	rest    []byte
 
 	mu  sync.Mutex
-	err error // the first of r or a writer, other than io.EOF
+	err error // the first of from or a writer, other than io.EOF
 }
 
-// chunk is a piece of a flow; it is free again when everybody is done with it.
+// chunk is a piece of a flow; it is given back when everybody is done with it.
 type chunk struct {
-	buf  []byte
-	data []byte
-	left atomic.Int32
-	free chan<- *chunk
+	data     []byte
+	left     atomic.Int32
+	giveBack func()
 }
 
 func (c *chunk) release() {
 	if c.left.Add(-1) == 0 {
-		c.free <- c // there is room for all
+		c.giveBack()
 	}
 }
 
-// newFlow begins to read r. Each of the writers gets everything.
-func newFlow(r io.Reader, seen func(), writers ...io.Writer) *flow {
-	f := &flow{
-		r: r, seen: seen, failed: make(chan struct{}),
-		free: make(chan *chunk, flowChunks), read: make(chan *chunk, flowChunks),
-	}
-	for range flowChunks {
-		f.free <- &chunk{buf: make([]byte, flowChunk), free: f.free}
-	}
+// newFlow begins to read. Each of the writers gets everything.
+func newFlow(from lender, seen func(), writers ...io.Writer) *flow {
+	f := &flow{from: from, seen: seen, failed: make(chan struct{}), read: make(chan *chunk, flowChunks)}
 	to := []chan *chunk{f.read}
 	for _, w := range writers {
 		to = append(to, f.feed(w))
@@ -81,39 +112,31 @@ func (f *flow) feed(w io.Writer) chan *chunk {
 	return from
 }
 
-// pump reads r to its end.
+// pump reads to the end.
 func (f *flow) pump(to []chan *chunk) {
 	defer func() {
 		for _, ch := range to {
 			close(ch)
 		}
 	}()
-	for empty := 0; ; {
-		var c *chunk
+	for {
 		select {
-		case c = <-f.free:
 		case <-f.failed:
 			return
+		default:
 		}
-		n, err := f.r.Read(c.buf)
-		switch {
-		case n > 0:
-			empty = 0
-			c.data = c.buf[:n]
+		piece, giveBack, err := f.from.lend()
+		if len(piece) > 0 {
+			c := &chunk{data: piece, giveBack: giveBack}
 			c.left.Store(int32(len(to)))
 			for _, ch := range to {
-				ch <- c // there is room for all
-			}
-		default:
-			f.free <- c
-			if empty++; err == nil && empty == 100 {
-				err = io.ErrNoProgress
+				ch <- c
 			}
 		}
-		if err == io.EOF {
+		switch {
+		case err == io.EOF: //nolint:errorlint // as it is of an io.Reader
 			return
-		}
-		if err != nil {
+		case err != nil:
 			f.mu.Lock()
 			if f.err == nil {
 				f.err = err
@@ -145,8 +168,8 @@ func (f *flow) failure() error {
 	return f.err
 }
 
-// Read returns what was read from r, and then its error; that of a writer comes
-// as soon as it is known.
+// Read returns what was read, and then the error of that; the error of a writer
+// comes as soon as it is known.
 func (f *flow) Read(p []byte) (int, error) {
 	if err := f.fill(); err != nil {
 		return 0, err
@@ -210,13 +233,16 @@ func (f *flow) wait() error {
 	return f.failure()
 }
 
-// stop ends the flow wherever it is. What r waits for must have been ended. The
-// writers have then got what Read and Next have returned, at least.
+// stop ends the flow wherever it is. What its lender reads from must have been
+// ended. The writers have then got what Read and Next have returned, at least.
 func (f *flow) stop() {
 	f.fail(io.ErrClosedPipe)
 	if f.current != nil {
 		f.current.release()
 		f.current, f.rest = nil, nil
+	}
+	for c := range f.read { // the lender may wait for it
+		c.release()
 	}
 	f.running.Wait()
 }

@@ -27,7 +27,7 @@ func TestFlow(t *testing.T) {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				var read, first, second bytes.Buffer
 				told := 0
-				f := newFlow(r(), func() { told++ }, &first, &second)
+				f := newFlow(newBuffered(r()), func() { told++ }, &first, &second)
 				if err := errors.Join(drain(f, &read), f.wait()); err != nil {
 					t.Fatal(err)
 				}
@@ -59,7 +59,7 @@ func TestFlowEnds(t *testing.T) {
 		"whoever reads it does": {endless, io.Discard, io.ErrShortBuffer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFlow(tt.r, nil, tt.w)
+			f := newFlow(newBuffered(tt.r), nil, tt.w)
 			left := int64(20 * flowChunk)
 			err := drainNext(f, func(p []byte) (int, error) {
 				if left -= int64(len(p)); left < 0 && tt.want == io.ErrShortBuffer { //nolint:errorlint // this very one

@@ -73,8 +73,9 @@ func (w *frameWriter) Write(p []byte) (total int, err error) {
 // Close ends the last frame.
 func (w *frameWriter) Close() error { return w.enc.Close() }
 
-// frameReader decompresses a sequence of frames ahead of its reader, several at
-// the same time. It holds a few of them, compressed and not.
+// frameReader is a lender that decompresses a sequence of frames ahead, several at
+// the same time, and lends one after the other. It holds a few of them, compressed
+// and not.
 type frameReader struct {
 	from    *bufio.Reader
 	limit   int // bytes of a compressed frame, at most
@@ -83,10 +84,6 @@ type frameReader struct {
 	order   chan *frame // as they come in from
 	quit    chan struct{}
 	running sync.WaitGroup
-
-	now  *frame // what Read is at
-	rest []byte
-	err  error
 }
 
 // frame is one on its way; plain and err are valid when done is closed.
@@ -104,7 +101,7 @@ func newFrameReader(r io.Reader, size int) (*frameReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	frames := workers + 2 // one is read, and one filled
+	frames := workers + 2 // one is filled, and one is with those who get it
 	f := &frameReader{
 		from:  bufio.NewReaderSize(r, 64<<10),
 		limit: size + size/64 + 64, // what cannot be compressed has three bytes more for each of its blocks
@@ -154,32 +151,22 @@ func (r *frameReader) split(work chan<- *frame) {
 	}
 }
 
-func (r *frameReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
-		if r.err != nil {
-			return 0, r.err
-		}
-		if r.now != nil {
-			r.free <- r.now
-			r.now = nil
-		}
-		f, ok := <-r.order
-		if !ok {
-			r.err = io.EOF
-			continue
-		}
+func (r *frameReader) lend() (piece []byte, giveBack func(), err error) {
+	for f := range r.order {
 		<-f.done
-		if r.err = f.err; r.err == nil {
-			r.now, r.rest = f, f.plain
+		switch {
+		case f.err != nil:
+			return nil, nil, decodeError("decompress", f.err)
+		case len(f.plain) > 0:
+			return f.plain, func() { r.free <- f }, nil // there is room for all
 		}
+		r.free <- f
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
+	return nil, nil, io.EOF
 }
 
-// close releases everything. What from waits for must have been ended; nobody
-// reads any more.
+// close releases everything. What from waits for must have been ended; lend is not
+// called any more, nor is a piece in use.
 func (r *frameReader) close() {
 	close(r.quit)
 	r.running.Wait()

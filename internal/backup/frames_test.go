@@ -42,7 +42,9 @@ func unframe(tb testing.TB, r io.Reader, size int) ([]byte, error) {
 		tb.Fatal(err)
 	}
 	defer f.close()
-	return io.ReadAll(f)
+	flow := newFlow(f, nil)
+	defer flow.stop()
+	return io.ReadAll(flow)
 }
 
 // text is data that compresses like an RDB, noise such that does not.
@@ -177,9 +179,11 @@ func TestFramesLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.CopyN(io.Discard, f, n); err != nil {
+		flow := newFlow(f, nil)
+		if _, err := io.CopyN(io.Discard, flow, n); err != nil {
 			t.Errorf("%d bytes: %v", n, err)
 		}
+		flow.stop()
 		f.close()
 	}
 }
@@ -200,7 +204,9 @@ func TestFramesMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.close()
-	if _, err := io.CopyN(io.Discard, f, 10*frameSize+1); err != nil {
+	flow := newFlow(f, nil)
+	defer flow.stop()
+	if _, err := io.CopyN(io.Discard, flow, 10*frameSize+1); err != nil {
 		t.Fatal(err)
 	}
 	const most = 10 << 20

@@ -354,7 +354,7 @@ func (r *run) read(ctx context.Context, c capture, up *upload, timer *stallTimer
 	defer cancel()
 	var plain *flow
 	sum := sha256.New()
-	plain = newFlow(c.open(reading), func() {
+	plain = newFlow(newBuffered(c.open(reading)), func() {
 		timer.touch()
 		r.report.bytes(plain.n.Load(), up.n.Load())
 	}, up, sum)

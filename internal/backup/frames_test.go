@@ -186,6 +186,19 @@ func TestFramesLeft(t *testing.T) {
 		flow.stop()
 		f.close()
 	}
+	t.Run("a writer fails", func(t *testing.T) {
+		f, err := newFrameReader(bytes.NewReader(stored), frameSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken := errors.New("broken")
+		flow := newFlow(f, nil, failingWriter{broken}, io.Discard)
+		if _, err := io.Copy(io.Discard, flow); !errors.Is(err, broken) {
+			t.Errorf("got %v, want %v", err, broken)
+		}
+		flow.stop()
+		f.close()
+	})
 }
 
 // What it holds does not grow with the cores of the node.

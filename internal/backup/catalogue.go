@@ -360,7 +360,7 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 func (c *Catalogue) chosen(ctx context.Context, id string) (Manifest, error) {
 	m, err := c.Get(ctx, id)
 	if status.ReasonOf(err) == status.ReasonCorrupt && status.HintOf(err) == "" {
-		err = status.WithHint(status.ReasonCorrupt, "name another snapshot by its id, or delete this one: see backup list", err)
+		err = status.WithHint(status.ReasonCorrupt, "name another snapshot by its id; the data of this one may be whole all the same, see docs/fetch-by-hand.md", err)
 	}
 	return m, err
 }

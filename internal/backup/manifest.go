@@ -228,10 +228,15 @@ func parseManifest(b []byte) (Manifest, error) {
 	if len(b) > maxManifest {
 		return Manifest{}, fmt.Errorf("larger than %d bytes", maxManifest)
 	}
+	sealed, err := checkSeal(b)
+	if err != nil {
+		return Manifest{}, err
+	}
 	// The version decides how the rest is read, so it is read on its own: a
 	// future format may give any other field another type.
 	var head struct {
-		FormatVersion *int `json:"format_version"`
+		FormatVersion *int            `json:"format_version"`
+		Checksum      json.RawMessage `json:"checksum"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
 		return Manifest{}, fmt.Errorf("not a manifest: %w", err)
@@ -248,16 +253,15 @@ func parseManifest(b []byte) (Manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Manifest{}, err
 	}
-	m.CreatedAt = m.CreatedAt.UTC()
-	if err := m.validate(); err != nil {
-		return m, err
+	if !sealed && (head.Checksum != nil || m.Object.FrameSize > 0) {
+		return Manifest{}, errors.New("checksum is missing, or not the last member as it was written: it was altered")
 	}
-	return m, m.checkSeal(b)
+	m.CreatedAt = m.CreatedAt.UTC()
+	return m, m.validate()
 }
 
-// Encode returns the manifest as indented JSON with its checksum and a final newline.
-// It refuses
-// to encode what ParseManifest would refuse to read.
+// Encode returns the manifest as indented JSON, with its checksum and a final
+// newline. It refuses to encode what ParseManifest would refuse to read.
 func (m Manifest) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)

@@ -3,9 +3,6 @@ package backup
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -13,6 +10,10 @@ import (
 // So its last member is the SHA-256 of all before it, that is, of the manifest
 // without this member: one that was altered, on the way or where it lies, is
 // refused. It is no signature: whoever writes to the store writes this, too.
+//
+// It is of bytes and not of what they mean, and the same in every version of the
+// format. So it is checked before anything that the manifest says is believed: with
+// another bit in it, format_version would ask for an upgrade.
 //
 // Manifests from before there were frames (Object.FrameSize) have none.
 
@@ -24,32 +25,28 @@ const (
 
 // seal adds the checksum to an indented manifest.
 func seal(b []byte) []byte {
-	sum := sha256.Sum256(b)
-	out := bytes.Clone(bytes.TrimSuffix(b, []byte(bareEnd)))
-	return append(out, sealBegin+hex.EncodeToString(sum[:])+sealEnd...)
+	rest := bytes.TrimSuffix(b, []byte(bareEnd))
+	return fmt.Appendf(nil, "%s%s%s%s", rest, sealBegin, sealOf(rest), sealEnd)
 }
 
-// checkSeal compares the checksum of a manifest with what it should be.
-func (m Manifest) checkSeal(b []byte) error {
-	var is struct {
-		Checksum *string `json:"checksum"`
+// sealOf is the checksum of a manifest that would end after rest.
+func sealOf(rest []byte) string {
+	sum := sha256.New()
+	sum.Write(rest)
+	sum.Write([]byte(bareEnd))
+	return hexSum(sum)
+}
+
+// checkSeal compares the checksum that a manifest ends in with what it should be.
+// sealed is false when it does not end in one.
+func checkSeal(b []byte) (sealed bool, err error) {
+	at := bytes.LastIndex(b, []byte(sealBegin))
+	if at < 0 {
+		return false, nil
 	}
-	if err := json.Unmarshal(b, &is); err != nil {
-		return err
+	is, sealed := bytes.CutSuffix(b[at+len(sealBegin):], []byte(sealEnd))
+	if want := sealOf(b[:at]); sealed && string(is) != want {
+		return true, fmt.Errorf("checksum is %.80q, want %q: it was altered", is, want)
 	}
-	if is.Checksum == nil {
-		if m.Object.FrameSize > 0 {
-			return errors.New("checksum is missing: it was altered")
-		}
-		return nil
-	}
-	bare, ok := bytes.CutSuffix(b, []byte(sealBegin+*is.Checksum+sealEnd))
-	if !ok {
-		return errors.New("checksum is not the last member, written as it was: it was altered")
-	}
-	sum := sha256.Sum256(append(bytes.Clone(bare), bareEnd...))
-	if want := hex.EncodeToString(sum[:]); *is.Checksum != want {
-		return fmt.Errorf("checksum is %.80q, want %q: it was altered", *is.Checksum, want)
-	}
-	return nil
+	return sealed, nil
 }

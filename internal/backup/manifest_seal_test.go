@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,7 +21,8 @@ func sealedAgain(b []byte) []byte {
 	return seal(append(bytes.Clone(bare), bareEnd...))
 }
 
-// Whichever bit of a manifest is another one, it is refused.
+// Whichever bit of a manifest is another one, it is refused, and nobody is told to
+// upgrade, or keeps it for a newer program.
 func TestManifestAltered(t *testing.T) {
 	m := testManifest(noon, 3)
 	m.Object.FrameSize = frameSize
@@ -36,8 +38,8 @@ func TestManifestAltered(t *testing.T) {
 		for bit := range 8 {
 			altered := bytes.Clone(b)
 			altered[i] ^= 1 << bit
-			if _, err := ParseManifest(altered); err == nil {
-				t.Errorf("byte %d, bit %d: %q is read", i, bit, altered[max(0, i-20):min(len(b), i+20)])
+			if _, err := ParseManifest(altered); err == nil || errors.Is(err, ErrNewerFormat) {
+				t.Errorf("byte %d, bit %d: %q: %v", i, bit, altered[max(0, i-20):min(len(b), i+20)], err)
 			}
 		}
 	}
@@ -53,6 +55,23 @@ func TestManifestAltered(t *testing.T) {
 		if err == nil || status.ReasonOf(err) != status.ReasonCorrupt || !strings.HasPrefix(err.Error(), "manifest: checksum is ") || !strings.HasSuffix(err.Error(), ": it was altered") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A checksum that is there is checked, whatever else the manifest says.
+func TestManifestChecksumMoved(t *testing.T) {
+	b, err := testManifest(noon, 3).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, altered := range map[string][]byte{
+		"indented by four": bytes.ReplaceAll(b, []byte("\n  \""), []byte("\n    \"")),
+		"line ends of DOS": bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ParseManifest(altered)
+			wantError(t, err, status.ReasonCorrupt, "manifest: checksum is missing, or not the last member as it was written: it was altered")
+		})
 	}
 }
 

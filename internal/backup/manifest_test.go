@@ -74,7 +74,7 @@ func TestManifestBad(t *testing.T) {
 		{name: "only the version", old: "*", new: `{"format_version":1}`, want: "server.run_id is missing"},
 		{name: "version 0", old: `"format_version": 1`, new: `"format_version": 0`, want: "format_version 0 is not valid"},
 		{name: "version text", old: `"format_version": 1`, new: `"format_version": "1"`, want: "not a manifest: json: cannot unmarshal string"},
-		{name: "trailing bytes", old: "\n}\n", new: "\n}}", want: "not a manifest: invalid character '}' after top-level value"},
+		{name: "trailing bytes", old: "*", new: "{}}", want: "not a manifest: invalid character '}' after top-level value"},
 		{name: "too large", old: "*", new: strings.Repeat(" ", maxManifest+1), want: "larger than 1048576 bytes"},
 		{name: "wrong type", old: `"size": 7177840`, new: `"size": "7177840"`, want: "cannot unmarshal string into Go struct field RDB.rdb.size"},
 		{name: "id", old: `"id": "20261123T064514Z-redis-0-q4evec"`, new: `"id": "../../x"`, want: `id: "../../x" is not a snapshot id`},
@@ -126,6 +126,7 @@ func TestManifestBad(t *testing.T) {
 				if bytes.Equal(b, golden) {
 					t.Fatalf("%q is not in the golden manifest", tt.old)
 				}
+				b = sealedAgain(b)
 			}
 			_, err := ReadManifest(bytes.NewReader(b))
 			wantError(t, err, status.ReasonCorrupt, tt.want)

@@ -19,7 +19,8 @@ func backupListCommand() *command {
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
 		text: "RATIO is the size of the RDB divided by what it takes in the store.\n" +
 			"VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
-			"or - for a snapshot that was only read back after it was taken.",
+			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one\n" +
+			"that a newer redis-sidecar has written.",
 		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,
 		sections: catalogueSections,
@@ -34,10 +35,10 @@ func backupListCommand() *command {
 			if err != nil {
 				return err
 			}
-			damaged := 0
+			broken := 0
 			for _, x := range entries {
-				if x.Err != nil || x.Verified != nil && !x.Verified.OK() {
-					damaged++
+				if damaged(x.Err) || x.Verified != nil && !x.Verified.OK() {
+					broken++
 				}
 			}
 			if asJSON {
@@ -45,8 +46,8 @@ func backupListCommand() *command {
 			} else {
 				err = printEntries(e.stdout, entries, c.String())
 			}
-			if err == nil && damaged > 0 {
-				return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", damaged, len(entries)))
+			if err == nil && broken > 0 {
+				return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", broken, len(entries)))
 			}
 			return err
 		}),
@@ -84,7 +85,11 @@ func printEntries(w io.Writer, entries []backup.Entry, where string) error {
 	for _, x := range entries {
 		age := shortAge(time.Since(x.Time))
 		if x.Err != nil {
-			fmt.Fprintf(t, "%s\t%s\t%s\tDAMAGED: %v\n", x.ID, x.Time.Format(time.DateTime), age, x.Err)
+			what := "NEWER"
+			if damaged(x.Err) {
+				what = "DAMAGED"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s: %v\n", x.ID, x.Time.Format(time.DateTime), age, what, x.Err)
 			continue
 		}
 		m := x.Manifest

@@ -27,7 +27,7 @@ func backupVerifyCommand() *command {
 	var f verifyFlags
 	return &command{
 		name: "backup verify", args: "SNAPSHOT…", summary: "Download snapshots and check every byte of them against their manifests.",
-		text: "Checks the SHA-256 of the stored object, decrypts and decompresses it, checks SHA-256 and CRC64 of the RDB, walks it to its\n" +
+		text: "Checks the SHA-256 of the stored object, decrypts and decompresses it, checks the CRC64 of the RDB, walks it to its\n" +
 			"end and counts its keys. Of an encrypted snapshot, without backup.encryption.identity-file, only the stored object is checked.\n" +
 			"SNAPSHOT is " + snapshotArg + ".\n" +
 			"What it finds is recorded beside the snapshot (verified.json), unless the credentials may not write.",
@@ -86,8 +86,11 @@ func (f *verifyFlags) choose(ctx context.Context, l *loaded, c *backup.Catalogue
 	var ids []string
 	for _, what := range l.rest {
 		m, err := c.Find(ctx, what)
+		if _, notID := backup.IDTime(what); notID == nil && status.ReasonOf(err) == status.ReasonCorrupt {
+			m.ID, err = what, nil // that is said when it is its turn
+		}
 		if err != nil {
-			return nil, err
+			return nil, codeOf(err)
 		}
 		ids = append(ids, m.ID)
 	}
@@ -100,7 +103,7 @@ func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.C
 	if f.load {
 		o.Load = l.loadServer(e, f.server)
 	}
-	damaged, failed := 0, 0
+	broken, failed := 0, 0
 	var last error
 	for _, id := range ids {
 		line := newProgressLine(e, l.log, "verify "+id)
@@ -108,8 +111,8 @@ func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.C
 		m, v, err := c.VerifyAndRecord(ctx, id, o)
 		line.done()
 		switch {
-		case status.ReasonOf(err) == status.ReasonCorrupt:
-			damaged++
+		case damaged(err):
+			broken++
 			fmt.Fprintf(e.stdout, "%s  DAMAGED\n", id)
 		case err == nil, errors.Is(err, backup.ErrNotRecorded):
 			fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  %s\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size),
@@ -125,17 +128,23 @@ func (f *verifyFlags) verify(ctx context.Context, e *env, l *loaded, c *backup.C
 		last = err
 	}
 	switch {
-	case damaged > 0:
-		return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", damaged, len(ids)))
+	case broken > 0:
+		return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", broken, len(ids)))
 	case failed > 0:
 		return status.WithHint(status.ReasonOf(last), status.HintOf(last), fmt.Errorf("%d of %d snapshots could not be verified", failed, len(ids)))
 	}
 	return nil
 }
 
+// damaged tells whether an error speaks of damage. What a newer program has written
+// is none.
+func damaged(err error) bool {
+	return status.ReasonOf(err) == status.ReasonCorrupt && !errors.Is(err, backup.ErrNewerFormat)
+}
+
 // codeOf gives damage its exit code.
 func codeOf(err error) error {
-	if status.ReasonOf(err) == status.ReasonCorrupt {
+	if damaged(err) {
 		return withCode(exitDamaged, err)
 	}
 	return err

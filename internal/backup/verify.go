@@ -38,9 +38,9 @@ func (c *Catalogue) Level(m Manifest) Level {
 	return LevelFull
 }
 
-// Verify downloads one snapshot and checks everything its manifest says: size
-// and SHA-256 of the stored bytes and, see Level, size and SHA-256 of the RDB,
-// the RDB's own structure and checksum, versions and key counts. progress may be
+// Verify downloads one snapshot and checks what its manifest says: size and SHA-256
+// of the stored bytes and, see Level, size, structure and CRC64 of the RDB, versions
+// and key counts; the SHA-256 of the RDB follows, see readVerified. progress may be
 // nil; it is called from this goroutine, often.
 //
 // The error carries status.ReasonCorrupt when the snapshot is damaged, the

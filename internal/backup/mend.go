@@ -135,14 +135,11 @@ func (m *mender) save(ctx context.Context, f facts) error {
 	if child := busy(in); child != "" {
 		return fmt.Errorf("the server is busy with %s", child)
 	}
-	if err := f.checkSpace(); err != nil {
+	free, err := f.checkSpace()
+	if err != nil {
 		return err
 	}
 	if err := f.checkMemory(ctx, m.redis, m.opts.MemoryLimit, in); err != nil {
-		return err
-	}
-	free, err := availableBytes(f.dir)
-	if err != nil {
 		return err
 	}
 	// The estimate of what it needs was wrong, or it is something else: more room

@@ -57,13 +57,13 @@ func setRDBCompression(value string) []string {
 }
 
 // unwanted tells whether the save that is asked for next is to be made without
-// compression that the server is set to do.
-func (b *bgsave) unwanted(ctx context.Context) bool {
+// compression that the server is set to do. free is as in command.
+func (b *bgsave) unwanted(ctx context.Context, free int64) bool {
 	c := b.compression
 	if c == nil || c.refused != nil || c.setting == RDBCompressionServer {
 		return false
 	}
-	if err := b.facts.checkPlainSave(c.setting == RDBCompressionAuto); err != nil {
+	if err := b.facts.checkPlainSave(free, c.setting == RDBCompressionAuto); err != nil {
 		b.log.Debug("the server compresses the strings of the save", "why", err)
 		return false
 	}
@@ -87,7 +87,7 @@ func (b *bgsave) unwanted(ctx context.Context) bool {
 // it becomes nobody knows: what there can be at most must have room, and the next
 // save beside what this one leaves, which would be refused otherwise. small
 // asks for one that is not much larger than the last.
-func (f facts) checkPlainSave(small bool) error {
+func (f facts) checkPlainSave(free int64, small bool) error {
 	most, ok := f.mostSaved()
 	if !ok {
 		return errors.New("the server does not tell how large its data is")
@@ -96,12 +96,8 @@ func (f facts) checkPlainSave(small bool) error {
 	if dataset, _ := f.info.Int("used_memory_dataset"); small && dataset > last+last/2 {
 		return fmt.Errorf("the data set takes %s, the last dump %s: without, it could be much larger", human.Bytes(dataset), human.Bytes(last))
 	}
-	available, err := availableBytes(f.dir)
-	if err != nil {
-		return err
-	}
-	if need := most + most/5 + max(most-last, 0); available < need {
-		return fmt.Errorf("without, it could take up to %s, with room for the next that is %s, and %s has %s free", human.Bytes(most), human.Bytes(need), f.dir, human.Bytes(available))
+	if need := most + most/5 + max(most-last, 0); free < need {
+		return fmt.Errorf("without, it could take up to %s, with room for the next that is %s, and %s has %s free", human.Bytes(most), human.Bytes(need), f.dir, human.Bytes(free))
 	}
 	return nil
 }

@@ -165,8 +165,8 @@ func (f facts) mostSaved() (most int64, ok bool) {
 // with save points set the server would then refuse writes. It goes by the last
 // dump and by what the server's memory has grown since; where there is none, by
 // what the RDB can be at most. Either has a margin of a fifth, for what is written
-// until the fork.
-func (f facts) checkSpace() error {
+// until the fork. It returns the bytes that are free.
+func (f facts) checkSpace() (available int64, err error) {
 	expected := f.lastDump()
 	if expected == 0 {
 		expected, _ = f.mostSaved()
@@ -174,15 +174,14 @@ func (f facts) checkSpace() error {
 		expected += f.growth()
 	}
 	expected += expected / 5
-	available, err := availableBytes(f.dir)
-	if err != nil {
-		return status.WithReason(status.ReasonFile, fmt.Errorf("free space of %s: %w", f.dir, err))
+	if available, err = availableBytes(f.dir); err != nil {
+		return 0, status.WithReason(status.ReasonFile, fmt.Errorf("free space of %s: %w", f.dir, err))
 	}
 	if available < expected {
-		return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file; backup.source stream needs no room",
+		return available, status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume: while it saves, the server keeps the old and the new file; backup.source stream needs no room",
 			marked{fmt.Errorf("%s has %s free, the save needs about %s", f.dir, human.Bytes(available), human.Bytes(expected)), errNoRoom})
 	}
-	return nil
+	return available, nil
 }
 
 // checkStreamSpace is checkSpace for a stream, which needs room only where the
@@ -193,7 +192,7 @@ func (f facts) checkStreamSpace() error {
 	switch {
 	case !f.streamNeedsDisk:
 	case f.dirErr == nil:
-		if err := f.checkSpace(); err != nil {
+		if _, err := f.checkSpace(); err != nil {
 			return status.WithHint(status.ReasonDiskFull, "make room or enlarge the volume, or "+hint, err)
 		}
 	case f.savePoints:

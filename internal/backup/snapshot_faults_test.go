@@ -352,7 +352,7 @@ func TestFindWithoutInotify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := b.command(ctx)
+	s, err := b.command(ctx, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func TestFindOtherSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := bgsave{redis: c, facts: f, busyTimeout: time.Minute}
-	s, err := b.command(ctx)
+	s, err := b.command(ctx, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -149,7 +149,8 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 		if err := b.facts.checkMemory(ctx, b.redis, b.memoryLimit, idle); err != nil {
 			return nil, err
 		}
-		if err := b.facts.checkSpace(); err != nil {
+		free, err := b.facts.checkSpace()
+		if err != nil {
 			return nil, err
 		}
 		old, err := b.tempFiles("")
@@ -160,7 +161,7 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 		if watch != nil && watch.drain() != nil {
 			watch = nil
 		}
-		s, err := b.command(ctx)
+		s, err := b.command(ctx, free)
 		if errors.Is(err, errBusy) {
 			continue
 		}
@@ -179,10 +180,11 @@ func (b *bgsave) try(ctx context.Context) (*save, error) {
 }
 
 // command sends BGSAVE. What it needs to know of the moment comes in the same
-// write, so that the server does nothing for anybody else in between.
-func (b *bgsave) command(ctx context.Context) (*save, error) {
+// write, so that the server does nothing for anybody else in between. free is what
+// the data directory has room for, in bytes.
+func (b *bgsave) command(ctx context.Context, free int64) (*save, error) {
 	commands := [][]string{{"INFO"}, {"BGSAVE"}, {"INFO", "persistence"}, {"INFO", "keyspace"}}
-	plain := b.unwanted(ctx)
+	plain := b.unwanted(ctx, free)
 	if plain {
 		commands = slices.Insert(commands, 2, setRDBCompression("yes"))
 		commands = slices.Insert(commands, 1, setRDBCompression("no"))

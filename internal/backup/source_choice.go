@@ -72,7 +72,8 @@ func (f facts) bgsaveWorks() error {
 	case !errors.Is(err, os.ErrNotExist):
 		return dataDirError(err)
 	}
-	return f.checkSpace()
+	_, err = f.checkSpace()
+	return err
 }
 
 // instead returns the stream in place of a source that has failed with err, if

@@ -416,7 +416,7 @@ func TestCheckSpace(t *testing.T) {
 			}
 		}
 		f.info = tt.info
-		err := f.checkSpace()
+		_, err := f.checkSpace()
 		if tt.ok && err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}

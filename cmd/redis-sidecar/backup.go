@@ -80,7 +80,7 @@ func catalogueRunOf(shard shardChoice, extra func(*flag.FlagSet), do func(ctx co
 		if err != nil {
 			return snapshotError(err)
 		}
-		if len(of) == 1 {
+		if !shard.eachOf(c, of) {
 			return snapshotError(do(ctx, e, l, of[0]))
 		}
 		return snapshotError(shard.eachShard(ctx, e, c, of, func(c *backup.Catalogue) error { return do(ctx, e, l, c) }))

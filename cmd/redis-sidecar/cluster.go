@@ -79,7 +79,13 @@ func (s *shardChoice) catalogues(ctx context.Context, c *backup.Catalogue) ([]*b
 	return shards, nil
 }
 
-// each does something for every shard, under a heading, and says at last how the
+// eachOf reports whether of, from catalogues, are the shards of the cluster whose
+// instance c is. A single one is still one of several: the others were never saved.
+func (s *shardChoice) eachOf(c *backup.Catalogue, of []*backup.Catalogue) bool {
+	return (s.name == "" || s.name == allShards) && of[0] != c
+}
+
+// eachShard does something for every shard, under a heading, and says at last how the
 // newest snapshots fit together.
 func (s *shardChoice) eachShard(ctx context.Context, e *env, c *backup.Catalogue, shards []*backup.Catalogue, do func(*backup.Catalogue) error) error {
 	set, setErr := c.FindCluster(ctx, "latest")

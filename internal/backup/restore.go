@@ -417,6 +417,9 @@ func (r *restorer) find(ctx context.Context) (Manifest, error) {
 	m, err := r.cat.Select(ctx, Selection{From: r.opts.From, Pod: r.opts.FromPod})
 	switch {
 	case errors.Is(err, ErrNoSnapshots):
+		if ofCluster := r.ofCluster(ctx); ofCluster != nil {
+			return m, ofCluster
+		}
 		return m, status.WithHint(status.ReasonStoreMissing,
 			"check backup.store and backup.instance; for a new installation set restore.if-none to empty", err)
 	case errors.Is(err, ErrNotFound):
@@ -430,6 +433,19 @@ func (r *restorer) find(ctx context.Context) (Manifest, error) {
 	}
 	r.found = &m
 	return m, nil
+}
+
+// ofCluster is the error when the instance has no snapshots of its own because it
+// is a cluster's: to start empty beside those of its shards would not be a first
+// installation.
+func (r *restorer) ofCluster(ctx context.Context) error {
+	shards, err := r.cat.Shards(ctx)
+	if err != nil || len(shards) == 0 {
+		return err
+	}
+	return status.WithHint(status.ReasonStoreMissing,
+		"set restore.shard and restore.cluster-peers to restore the cluster, or restore.instance to one of its shards, such as "+shards[0].Instance(),
+		fmt.Errorf("instance %s in %s: %w: it is that of a cluster, whose shards have their own snapshots", r.cat.instance, r.cat.store, ErrNotFound))
 }
 
 // snapshotHint names the newest of ids, which are sorted newest first.

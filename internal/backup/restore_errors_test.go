@@ -303,6 +303,25 @@ func TestRestoreWithoutSnapshots(t *testing.T) {
 	checkError(t, err, status.ReasonStoreMissing, "no snapshot yet", "check backup.store and backup.instance")
 }
 
+// A node of a lost cluster whose restore.shard is not set has no snapshots of its
+// own: that is no first installation.
+func TestRestoreDoesNotStartEmptyBesideTheSnapshotsOfShards(t *testing.T) {
+	st, _ := dirStore(t)
+	cat := newTestCatalogue(t, st)
+	shard, err := cat.Shard("05461")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := testManifest(time.Now(), 1)
+	m.Instance, m.Slots = shard.Instance(), []SlotRange{{5461, 10922}}
+	putSnapshot(t, shard, m)
+	result, err := Restore(t.Context(), RestoreOptions{Dir: t.TempDir(), IfNone: IfNoneEmpty}, cat, slog.New(slog.DiscardHandler), nil)
+	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "instance test in ") || !strings.Contains(err.Error(), "it is that of a cluster") ||
+		!strings.Contains(status.HintOf(err), "restore.shard") || !strings.Contains(status.HintOf(err), "test/shards/05461") {
+		t.Errorf("%+v, %v, hint %q", result, err, status.HintOf(err))
+	}
+}
+
 func TestRestoreRefusesBadDirectories(t *testing.T) {
 	r := newRestorable(t)
 	base := t.TempDir()

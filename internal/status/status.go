@@ -147,6 +147,8 @@ type Reporter struct {
 	board *Board
 	log   *slog.Logger
 
+	setting sync.Mutex // held while state and reason change, before board.mu
+
 	// guarded by board.mu
 	report   Report
 	failures map[Reason]uint64
@@ -199,11 +201,19 @@ func (r *Reporter) Disable(message string) {
 	r.set(Disabled, "", message, nil)
 }
 
+// set logs a change and then shows it: whoever sees a state finds its line in the
+// log, and the lines are in the order of the states.
 func (r *Reporter) set(state State, reason Reason, message string, err error) {
-	r.board.mu.Lock()
-	now := r.board.now()
-	old := r.report
+	r.setting.Lock()
+	defer r.setting.Unlock()
+	now, old := r.board.now(), r.Report()
 	changed := old.State != state || old.Reason != reason
+	if changed {
+		r.logChange(old, now, state, reason, message, err)
+	}
+
+	r.board.mu.Lock()
+	defer r.board.mu.Unlock()
 	if changed {
 		r.report.State, r.report.Reason, r.report.Since = state, reason, now
 	}
@@ -217,11 +227,9 @@ func (r *Reporter) set(state State, reason Reason, message string, err error) {
 		r.report.LastErrorAt = now
 		r.failures[reason]++
 	}
-	r.board.mu.Unlock()
+}
 
-	if !changed {
-		return
-	}
+func (r *Reporter) logChange(old Report, now time.Time, state State, reason Reason, message string, err error) {
 	switch state {
 	case OK:
 		if old.State == Failing || old.State == Warning {

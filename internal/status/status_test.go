@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,6 +110,52 @@ level=INFO msg=disabled job=backup message="no schedule"
 `
 	if log.String() != want {
 		t.Errorf("log:\n%s\nwant:\n%s", log, want)
+	}
+}
+
+// onWrite calls a function at every line of the log.
+type onWrite func(line string)
+
+func (f onWrite) Write(p []byte) (int, error) { f(string(p)); return len(p), nil }
+
+// What a state says in the log is there when the state can be seen.
+func TestLogsBeforeItShows(t *testing.T) {
+	var b *status.Board
+	lines := 0
+	b = status.NewBoard(slog.New(slog.NewTextHandler(onWrite(func(line string) {
+		lines++
+		if r, _ := b.Report(status.Backup); r.State != status.Starting {
+			t.Errorf("the job is %s before the log has %s", r.State, line)
+		}
+	}), nil)), nil)
+	b.Register(status.Backup).Success("first")
+	if r, _ := b.Report(status.Backup); r.State != status.OK || lines != 1 {
+		t.Errorf("the job is %s after %d lines", r.State, lines)
+	}
+}
+
+// Of several that report at the same time, too, each line is a change from the line
+// before.
+func TestLogsInOrder(t *testing.T) {
+	var lines []string
+	b := status.NewBoard(slog.New(slog.NewTextHandler(onWrite(func(line string) {
+		lines = append(lines, regexp.MustCompile(`msg=(\w+)`).FindStringSubmatch(line)[1])
+	}), nil)), nil)
+	r := b.Register(status.Exporter)
+	var reporting sync.WaitGroup
+	for range 4 {
+		reporting.Go(func() {
+			for range 200 {
+				r.Failure(errors.New("odd"))
+				r.Success("well")
+			}
+		})
+	}
+	reporting.Wait()
+	for i := range lines[1:] {
+		if lines[i] == lines[i+1] {
+			t.Fatalf("line %d of %d says %s, and so does the next", i, len(lines), lines[i])
+		}
 	}
 }
 

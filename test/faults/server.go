@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,12 +25,12 @@ type meddling struct {
 	quick  bool
 }
 
+// do sends a command to the server, which may refuse it when it is not its time.
+func do(args ...string) func(*world) {
+	return func(w *world) { _, _ = w.redis.Client(w).Do(w.ctx, args...) }
+}
+
 func meddlings() []meddling {
-	do := func(args ...string) func(*world) {
-		return func(w *world) {
-			_, _ = w.redis.Client(w).Do(w.ctx, args...) // refused when it is not its time
-		}
-	}
 	return []meddling{
 		{name: "FLUSHALL", during: do("FLUSHALL"), want: fails, loses: true, quick: true},
 		{name: "FLUSHALL, with save points", redis: []string{"--save", "3600 1"}, during: do("FLUSHALL"), want: fails, loses: true, quick: true},
@@ -95,11 +96,14 @@ func meddle(t *trial, m meddling) {
 		m.before(w)
 	}
 	before := w.truth.saves()
+	if m.want == fails {
+		// However late what ends the save comes, the save is not over by then.
+		w.redis.Do(w, "CONFIG", "SET", "rdb-key-save-delay", "50000")
+	}
 	var began atomic.Bool
 	ended := make(chan struct{})
 	run := w.arm(step{command: "BGSAVE", answered: true}, func(*sidecar) {
 		if m.during != nil {
-			// When the save's file is open: what comes before that is another story.
 			began.Store(true)
 			go func() {
 				defer close(ended)
@@ -108,8 +112,16 @@ func meddle(t *trial, m meddling) {
 						w.Errorf("%v", p)
 					}
 				}()
-				wait(w.ctx, time.Duration(30+w.random.IntN(150))*time.Millisecond)
+				// When the save's file is open: what comes before that is another story.
+				testenv.Eventually(w, 20*time.Second, func() error {
+					if found, err := filepath.Glob(filepath.Join(w.redis.Dir, "temp-*.rdb")); len(found) == 0 {
+						return fmt.Errorf("the server has not begun to save: %w", err)
+					}
+					return nil
+				})
+				wait(w.ctx, time.Duration(w.random.IntN(150))*time.Millisecond)
 				m.during(w)
+				do("CONFIG", "SET", "rdb-key-save-delay", "0")(w) // for the saves that mend it
 			}()
 		}
 	})

@@ -559,7 +559,7 @@ func TestNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, path, "timeout 8\n")
-	r.until(status.OK, "", nil)
+	r.until(status.OK, "", atHash(path)) // it may have been read before all of it was there
 	wantValue(t, s, "timeout", "8")
 }
 

@@ -38,7 +38,7 @@ type agent struct {
 func start(t *testing.T, env []string, flags ...string) *agent {
 	t.Helper()
 	a := spawn(t, env, flags...)
-	a.eventually(t, 10*time.Second, func() error {
+	a.eventually(t, 30*time.Second, func() error {
 		_, _, err := a.get("/health")
 		return err
 	})

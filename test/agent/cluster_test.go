@@ -21,7 +21,7 @@ func TestLostClusterComesBack(t *testing.T) {
 	env := append(s3.Environ(), "REDIS_SIDECAR_BACKUP_STORE="+s3.URL("snapshots", "prod"), "REDIS_SIDECAR_BACKUP_INSTANCE=redis")
 
 	const shards, pods = 3, 6
-	old := testenv.StartCluster(t, shards)
+	old := testenv.StartCluster(t, shards, "--cluster-node-timeout", "15000") // nothing fails over in this test
 	want := map[string]string{}
 	for i := range 330 {
 		key := fmt.Sprintf("key:%d", i)
@@ -63,7 +63,7 @@ func TestLostClusterComesBack(t *testing.T) {
 		peers = append(peers, ip+":"+port+"@"+bus)
 		dirs[i] = t.TempDir()
 		args[i] = []string{"--port", port, "--bind", ip, "--bind-source-addr", ip, "--protected-mode", "no", "--appendonly", "yes",
-			"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"}
+			"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "15000", "--repl-diskless-sync-delay", "0"}
 	}
 	restore := func(pod int, more ...string) string {
 		return mustRun(t, env, append([]string{"restore", "--restore.dir=" + dirs[pod], "--pod.name=redis-" + strconv.Itoa(pod), "--restore.shard=auto",

@@ -34,7 +34,8 @@ hz 10
 `
 
 // allJobs takes the program through everything it does, in phases: each changes
-// something and waits for what must follow.
+// something and waits for what must follow. Whoever takes a snapshot by hand waits
+// for the agent, which takes one when a minute begins.
 func allJobs(t *testing.T, store string, env []string, objects string) {
 	files := newConfigMap(t, map[string]string{"redis.conf": conf})
 	redis := testenv.StartRedisIn(t, t.TempDir(), files.path("redis.conf"), "--appendonly", "yes", "--replica-announce-ip", "10.9.9.9")
@@ -45,7 +46,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 
 	phase("every job is well")
 	for _, job := range []string{"announce", "config", "backup", "probe"} {
-		a.waitJob(t, 10*time.Second, job, "ok", "")
+		a.waitJob(t, 30*time.Second, job, "ok", "")
 	}
 	for path, want := range map[string]string{"/startupz": "ok", "/livez": "ok", "/readyz": "ok: master", "/": "<html", "/health": "ok"} {
 		if body := a.mustGet(t, path, 200); !strings.Contains(body, want) {
@@ -76,7 +77,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 
 	phase("config: what can be applied live is, the rest is said")
 	files.write(t, map[string]string{"redis.conf": strings.ReplaceAll(conf, "100mb", "200mb") + "databases 32\n"})
-	r := a.waitJob(t, 10*time.Second, "config", "warning", "restart")
+	r := a.waitJob(t, 30*time.Second, "config", "warning", "restart")
 	if !strings.Contains(r.Message, "databases") {
 		t.Errorf("config says %q, which does not name databases", r.Message)
 	}
@@ -85,7 +86,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	}
 	phase("config: a bad file changes nothing and is said")
 	files.write(t, map[string]string{"redis.conf": "maxmemory 300mb # more\nhz 20\n"})
-	r = a.waitJob(t, 10*time.Second, "config", "failing", "syntax")
+	r = a.waitJob(t, 30*time.Second, "config", "failing", "syntax")
 	if !strings.Contains(r.Message, "redis.conf:1") {
 		t.Errorf("config says %q, which does not name the line", r.Message)
 	}
@@ -93,14 +94,14 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 		t.Errorf("maxmemory and hz are %s", got)
 	}
 	files.write(t, map[string]string{"redis.conf": strings.ReplaceAll(conf, "100mb", "300mb")})
-	a.waitJob(t, 10*time.Second, "config", "ok", "")
+	a.waitJob(t, 30*time.Second, "config", "ok", "")
 	if got := configGet(t, redis, "maxmemory"); got != "314572800" {
 		t.Errorf("maxmemory is %s", got)
 	}
 
 	phase("backup: on demand")
 	keys, digest := redis.DBSize(t), redis.Digest(t)
-	if out := mustRun(t, env, "backup", "now"); !strings.Contains(out, "5001 keys") {
+	if out := mustRun(t, env, "backup", "now", "--wait"); !strings.Contains(out, "5001 keys") {
 		t.Errorf("backup now says %q", out)
 	}
 	mustRun(t, env, "backup", "verify", "latest")
@@ -136,13 +137,13 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 	}
 	phase("backup: retention, deletion")
 	for range 2 { // two that are newer than the first, whenever the scheduled one was
-		mustRun(t, env, "backup", "now", "--backup.retention.keep-last=1") // not the agent's rule, and not asked to prune
+		mustRun(t, env, "backup", "now", "--wait", "--backup.retention.keep-last=1") // not the agent's rule, and not asked to prune
 	}
 	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
 	if len(list) < 4 || !held(first.ID) {
 		t.Errorf("backup now without --prune left %v", list)
 	}
-	mustRun(t, env, "backup", "now", "--prune", "--backup.retention.keep-last=2")
+	mustRun(t, env, "backup", "now", "--wait", "--prune", "--backup.retention.keep-last=2")
 	unmarshal(t, mustRun(t, env, "backup", "list", "--json"), &list)
 	if len(list) < 3 || len(list) > 4 || !held(first.ID) { // it is the last that was verified; one may have come by schedule
 		t.Errorf("keep-last 2 left %v of what began with %s", list, first.ID)
@@ -154,7 +155,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 
 	phase("probes: the server is gone, and back")
 	redis.Kill(t)
-	a.eventually(t, 10*time.Second, func() error {
+	a.eventually(t, 30*time.Second, func() error {
 		code, body, err := a.get("/readyz")
 		if err == nil && code != 503 {
 			err = fmt.Errorf("/readyz: %d %s", code, body)
@@ -188,13 +189,13 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 
 	phase("all is well again, by itself")
 	for _, job := range []string{"announce", "config", "backup", "probe"} {
-		a.waitJob(t, 60*time.Second, job, "ok", "")
+		a.waitJob(t, 3*time.Minute, job, "ok", "") // a run may have met the server that was away
 	}
 	wantAnnounced(t, redis, "127.0.0.1") // the restarted server began with the stale one
 
 	phase("the end")
 	a.signal(t, syscall.SIGTERM)
-	if code := a.ended(t, 10*time.Second); code != 0 {
+	if code := a.ended(t, 30*time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if strings.Contains(a.logged(t), "panic") {
@@ -204,7 +205,7 @@ func allJobs(t *testing.T, store string, env []string, objects string) {
 
 func wantAnnounced(t *testing.T, r *testenv.Redis, want string) {
 	t.Helper()
-	testenv.Eventually(t, 10*time.Second, func() error {
+	testenv.Eventually(t, 30*time.Second, func() error {
 		if got := configGet(t, r, "replica-announce-ip"); got != want {
 			return fmt.Errorf("replica-announce-ip is %q", got)
 		}

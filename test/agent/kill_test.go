@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,29 +28,32 @@ func TestKilledDuringUpload(t *testing.T) {
 	env := append(s3.Environ(), "REDIS_ADDR="+redis.Addr, "POD_NAME=redis-0",
 		"REDIS_SIDECAR_BACKUP_STORE="+s3.URL("backups", "p"), "REDIS_SIDECAR_BACKUP_RETENTION_KEEP_LAST=0")
 
-	began := time.Now()
-	mustRun(t, env, "backup", "now")
-	whole := time.Since(began)
+	whole := time.Hour // the least that a run has taken
+	backup := func() {
+		t.Helper()
+		began := time.Now()
+		mustRun(t, env, "backup", "now")
+		whole = min(whole, time.Since(began))
+	}
+	backup()
 	complete := 1
 	killedBusy := 0
+	late := 0 // manifests of the last round that the store may have been given and not yet shown
 	for round := range rounds {
 		after := chance(t, whole)
-		cmd := exec.Command(binary, "backup", "now")
-		cmd.Env = append(os.Environ(), env...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
+		killed, took := killAfter(t, env, after)
+		if !killed {
+			whole = min(whole, took)
 		}
-		<-time.After(after)
-		_ = cmd.Process.Kill()
-		killed := cmd.Wait() != nil
-
 		manifests := snapshots(t, s3)
 		t.Logf("round %d: killed after %.2f s of %.2f s (before its end: %v), %d manifests", round, after.Seconds(), whole.Seconds(), killed, len(manifests))
-		if len(manifests) > complete+1 || len(manifests) < complete {
+		if len(manifests) > complete+late+1 || len(manifests) < complete {
 			t.Errorf("%d manifests after %d complete snapshots and one kill", len(manifests), complete)
 		}
+		late = 0
 		if killed && len(manifests) == complete {
 			killedBusy++
+			late = 1
 		}
 		for _, id := range manifests {
 			mustRun(t, env, "backup", "verify", id)
@@ -62,21 +66,18 @@ func TestKilledDuringUpload(t *testing.T) {
 
 	redis.Do(t, "SET", "marker", "last")
 	digest := redis.Digest(t)
-	mustRun(t, env, "backup", "now") // the next run succeeds
+	backup() // the next run succeeds
 	last := run(t, env, "backup", "show", "latest")
 	var m struct{ ID string }
 	unmarshal(t, last.stdout, &m)
 
 	// One more kill after it: restore must not be misled by what it left.
-	cmd := exec.Command(binary, "backup", "now")
-	cmd.Env = append(os.Environ(), env...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	killAfter(t, env, whole/3)
+	if newest := slices.Max(snapshots(t, s3)); newest < m.ID { // ids sort by time
+		t.Errorf("%s is gone", m.ID)
+	} else {
+		m.ID = newest // another one when that run was faster than any before
 	}
-	<-time.After(whole / 3)
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-
 	dir := t.TempDir()
 	out := mustRun(t, env, "restore", "--restore.dir="+dir)
 	if !strings.Contains(out, m.ID) {
@@ -86,6 +87,29 @@ func TestKilledDuringUpload(t *testing.T) {
 	if got := restored.Digest(t); got != digest {
 		t.Errorf("digest %s, want %s", got, digest)
 	}
+}
+
+// killAfter starts a backup and kills it after a while, unless it ends before that.
+func killAfter(t *testing.T, env []string, after time.Duration) (killed bool, took time.Duration) {
+	t.Helper()
+	cmd := exec.Command(binary, "backup", "now")
+	cmd.Env = append(os.Environ(), env...)
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("backup now: %v", err)
+		}
+		return false, time.Since(began)
+	case <-time.After(after):
+	}
+	_ = cmd.Process.Kill()
+	return <-ended != nil, time.Since(began)
 }
 
 // snapshots returns the ids that have a manifest, by looking into the bucket.

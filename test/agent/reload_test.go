@@ -35,7 +35,7 @@ func TestPasswordRotates(t *testing.T) {
 			admin("CLIENT", "KILL", "TYPE", "normal")
 			body := a.mustGet(t, "/metrics", 200)
 			wantIn(t, "with the old one", body, map[string]string{"redis_up": "0", `redis_sidecar_redis_down{reason="auth"}`: "1"})
-			a.waitJob(t, 10*time.Second, "probe", "failing", "auth")
+			a.waitJob(t, 20*time.Second, "probe", "failing", "auth")
 			write("new-secret")
 			a.wantMetric(t, "redis_up", "1")
 
@@ -54,7 +54,7 @@ func TestPasswordRotates(t *testing.T) {
 			a.eventually(t, 20*time.Second, func() error {
 				return a.isMetric(background, "1")
 			})
-			a.waitJob(t, time.Second, "exporter", "ok", "")
+			a.waitJob(t, 20*time.Second, "exporter", "ok", "")
 			if strings.Contains(a.logged(t), "-secret") {
 				t.Error("a password is in the log")
 			}

@@ -103,7 +103,7 @@ func TestSentinelAsATarget(t *testing.T) {
 		wantIn(t, "/scrape of "+target, a.scrape(t, target), isSentinel)
 	}
 	wantIn(t, "/scrape of the server", a.scrape(t, srv.Addr), isServer)
-	a.waitJob(t, 5*time.Second, "exporter:sentinel", "ok", "")
+	a.waitJob(t, 20*time.Second, "exporter:sentinel", "ok", "")
 
 	var page struct {
 		Targets []map[string]string `json:"targets"`
@@ -120,7 +120,7 @@ func TestSentinelAsATarget(t *testing.T) {
 	wantIn(t, "/metrics/sentinel", a.mustGet(t, "/metrics/sentinel", 200), map[string]string{"redis_up": "0", `redis_sidecar_redis_down{reason="unreachable"}`: "1"})
 	wantIn(t, "/scrape?target=sentinel", a.scrape(t, "sentinel"), map[string]string{"redis_up": "0"})
 	wantIn(t, "/metrics", a.mustGet(t, "/metrics", 200), isServer)
-	a.waitJob(t, 5*time.Second, "exporter:sentinel", "failing", "unreachable")
+	a.waitJob(t, 20*time.Second, "exporter:sentinel", "failing", "unreachable")
 	if r, err := a.job("exporter"); err != nil || r.State != "ok" {
 		t.Errorf("the job of the server is %s: %s %v", r.State, r.Message, err)
 	}

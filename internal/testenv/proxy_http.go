@@ -295,7 +295,7 @@ func (x *exchange) one() (goOn bool, err error) {
 				return // it was only slow
 			}
 			// A reset would take the answer away from a client that still sends.
-			_ = x.client.SetReadDeadline(time.Now().Add(time.Second))
+			_ = x.client.SetReadDeadline(time.Now().Add(20 * time.Second))
 			_, _ = io.Copy(io.Discard, x.fromClient)
 		}()
 	}
@@ -395,15 +395,17 @@ func (b *struckBody) Read(p []byte) (int, error) {
 	if b.left > 0 {
 		n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 		b.left -= int64(n)
+		if b.left == 0 && b.r.Kind == Truncate {
+			// Whoever has these bytes has all that were announced, and goes on.
+			if struck := b.strike(); struck != nil {
+				return 0, struck
+			}
+		}
 		return n, err
 	}
-	alter := false
-	if !b.done {
-		b.done = true
-		if err := b.x.strike(b.r); err != nil {
-			return 0, err
-		}
-		alter = b.r.Kind == Alter
+	alter := b.r.Kind == Alter && !b.done
+	if err := b.strike(); err != nil {
+		return 0, err
 	}
 	if b.r.Kind == Truncate {
 		// The rest is taken, and goes nowhere.
@@ -418,6 +420,15 @@ func (b *struckBody) Read(p []byte) (int, error) {
 		p[0] ^= 1
 	}
 	return n, err
+}
+
+// strike is that of the exchange, once.
+func (b *struckBody) strike() error {
+	if b.done {
+		return nil
+	}
+	b.done = true
+	return b.x.strike(b.r)
 }
 
 // answer answers in place of the server and ends the connection.

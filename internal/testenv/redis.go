@@ -192,9 +192,10 @@ func (r *Redis) Client(tb testing.TB) *redis.Client {
 // Do sends one command on a connection of its own and fails the test on any error.
 func (r *Redis) Do(tb testing.TB, args ...string) any {
 	tb.Helper()
-	c := redis.New(redis.Options{Addr: r.Addr})
+	const patience = 30 * time.Second
+	c := redis.New(redis.Options{Addr: r.Addr, Timeout: patience})
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := c.Do(ctx, args...)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestS3StopsAndStarts(t *testing.T) {
 func stopsAndStarts(t *testing.T, s *S3) {
 	t.Helper()
 	s.CreateBucket(t, "bucket")
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	ask := func() error {
 		resp, err := client.Get(s.Endpoint + "/bucket")
 		if err != nil {

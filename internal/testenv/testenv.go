@@ -61,23 +61,42 @@ func isFile(path string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
-// FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+// FreePort returns a TCP port of 127.0.0.1 that nobody listens on, and that no other
+// test is given until this one ends: also while the server that it is for is stopped,
+// and also not in another test binary that runs at the same time. What is claimed for
+// that is the UDP port of the same number, which no server of the tests wants.
+//
 // It is below those that the kernel gives to outgoing connections (from 32768 on),
-// of which one could take it before the caller does; and so is its cluster bus port.
+// of which one could take it before the caller does; and so is its cluster bus port,
+// which is none of those that this function returns.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	const low, high, tries = 11000, 22768, 100 // with 10000 more, the port of the cluster bus
+	const low, high, tries = 11000, 21000, 100 // with 10000 more, the port of the cluster bus
 	var last error
 	for range tries {
 		port := low + rand.IntN(high-low)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			last = err
-			continue
+		if last = claimPort(tb, port); last == nil {
+			return port
 		}
-		_ = l.Close()
-		return port
 	}
 	tb.Fatal(last)
 	return 0
+}
+
+// claimPort keeps a port for a test, if nobody has it.
+func claimPort(tb testing.TB, port int) error {
+	tb.Helper()
+	addr := "127.0.0.1:" + strconv.Itoa(port)
+	claim, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", addr) // it may be that of a program that claims nothing
+	if err != nil {
+		_ = claim.Close()
+		return err
+	}
+	_ = l.Close()
+	tb.Cleanup(func() { _ = claim.Close() })
+	return nil
 }

@@ -192,6 +192,11 @@ func fillRandom(tb testing.TB, r *testenv.Redis, n, size int) {
 	}
 }
 
+// endless is a delay of slowSave with which no save of a test ends by itself while
+// the test wants it to run, also where something stands still for seconds: it is for
+// saves that are then killed. Those that are not take long to go, see process.kill.
+const endless = 100_000
+
 // slowSave makes every key of a save take so many microseconds.
 func slowSave(tb testing.TB, r *testenv.Redis, microseconds int) {
 	tb.Helper()
@@ -202,6 +207,12 @@ func slowSave(tb testing.TB, r *testenv.Redis, microseconds int) {
 // short.
 func killSave(tb testing.TB, r *testenv.Redis) {
 	tb.Helper()
+	signalSave(tb, r, syscall.SIGKILL)
+}
+
+// signalSave sends a signal to the server's fork child.
+func signalSave(tb testing.TB, r *testenv.Redis, sig syscall.Signal) {
+	tb.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", r.Pid, r.Pid))
 	if err != nil {
 		tb.Fatal(err)
@@ -210,9 +221,48 @@ func killSave(tb testing.TB, r *testenv.Redis) {
 	if err != nil {
 		tb.Fatalf("children of redis-server: %q", b)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, sig); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// busyWith sends a command that has the server fork, and makes sure that its child
+// ran right after.
+func busyWith(tb testing.TB, r *testenv.Redis, command ...string) {
+	tb.Helper()
+	replies, err := r.Client(tb).Pipeline(testContext(tb), command, []string{"INFO", "persistence"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if in, err := infoReply(replies[1]); err != nil || busy(in) == "" {
+		tb.Fatalf("%q: %v, and no child runs; %v", command, replies[0], err)
+	}
+}
+
+// waitTempFile waits until the child of a save has made its file, and returns its
+// name.
+func waitTempFile(tb testing.TB, r *testenv.Redis) (name string) {
+	tb.Helper()
+	testenv.Eventually(tb, 20*time.Second, func() error {
+		files, err := filepath.Glob(filepath.Join(r.Dir, "temp-*.rdb"))
+		if err != nil || len(files) != 1 {
+			return fmt.Errorf("files %v, %w", files, err)
+		}
+		name = filepath.Base(files[0])
+		return nil
+	})
+	return name
+}
+
+// waitLog waits until the server's log, which comes through a pipe, has a text.
+func waitLog(tb testing.TB, r *testenv.Redis, text string) {
+	tb.Helper()
+	testenv.Eventually(tb, 20*time.Second, func() error {
+		if log := r.Log(); !strings.Contains(log, text) {
+			return fmt.Errorf("no %q in the log of the server:\n%s", text, log)
+		}
+		return nil
+	})
 }
 
 // waitSave waits until a save of the server runs, or until none does.

@@ -292,7 +292,7 @@ func TestRDBCompressionOfAnotherServer(t *testing.T) {
 func TestRDBCompressionBusy(t *testing.T) {
 	r := testenv.StartRedis(t)
 	r.Fill(t, "key", 1000, 100)
-	slowSave(t, r, 3000)
+	slowSave(t, r, endless)
 	ctx := testContext(t)
 	f, err := learn(ctx, r.Client(t), "")
 	if err != nil {

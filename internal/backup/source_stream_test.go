@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func TestStream(t *testing.T) {
 	for name, args := range map[string][]string{
 		"diskless":             nil,
 		"by the server's disk": {"--repl-diskless-sync", "no"},
-		"with a delay":         {"--repl-diskless-sync-delay", "1"},
+		"with a delay":         {"--repl-diskless-sync-delay", "2"}, // by whole seconds of a clock: one at least
 		"append-only file":     {"--appendonly", "yes"},
 		"without checksums":    {"--rdbchecksum", "no"},
 		"no data directory":    {"--rename-command", "CONFIG", ""},
@@ -247,14 +248,14 @@ func TestTrapStreamFlushedBeforeFork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "2")
+			r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "3600")
 			r.Fill(t, "key", 1000, 10)
 			s, _ := dirStore(t)
 			c := r.Client(t)
 			flushed := make(chan error, 1)
 			m := &meddling{Client: c, during: func() {
 				waitFor(t, r, "state=wait_bgsave")
-				_, err := c.Pipeline(testContext(t), tt.flush...)
+				_, err := c.Pipeline(testContext(t), append(tt.flush, []string{"CONFIG", "SET", "repl-diskless-sync-delay", "0"})...)
 				flushed <- err
 			}}
 			_, err := newSnapshotterFor(t, m, s, fromSource(SourceStream)).Snapshot(testContext(t), nil)
@@ -272,7 +273,7 @@ func TestTrapStreamFlushedBeforeFork(t *testing.T) {
 func TestTrapStreamFlushedMeanwhile(t *testing.T) {
 	r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0", "--save", "3600 1")
 	fillRandom(t, r, 2000, 1000)
-	slowSave(t, r, 1000)
+	slowSave(t, r, endless)
 	s, _ := dirStore(t)
 	sn := newTestSnapshotter(t, r, s, fromSource(SourceStream))
 	_, err := during(t, sn, func() { r.Do(t, "FLUSHALL") })
@@ -285,7 +286,7 @@ func TestTrapStreamFlushedMeanwhile(t *testing.T) {
 func TestTrapStreamCut(t *testing.T) {
 	r := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0", "--save", "3600 1")
 	fillRandom(t, r, 2000, 1000)
-	slowSave(t, r, 1000)
+	slowSave(t, r, 10_000) // the child notices that nobody reads it when it writes
 	s, _ := dirStore(t)
 	sn := newTestSnapshotter(t, r, s, fromSource(SourceStream))
 	for name, act := range map[string]func(){
@@ -316,8 +317,12 @@ func TestStreamJoinsOtherSync(t *testing.T) {
 	m.before = func() {
 		other.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(r.Port))
 		waitSave(t, r, true)
+		signalSave(t, r, syscall.SIGSTOP) // until it was joined
 		r.Fill(t, "later", 1000, 10)
-		m.before = nil
+	}
+	m.during = func() {
+		waitFor(t, r, "connected_slaves:2")
+		signalSave(t, r, syscall.SIGCONT)
 	}
 	before := time.Now()
 	sn := newSnapshotterFor(t, m, s, fromSource(SourceStream))
@@ -325,6 +330,7 @@ func TestStreamJoinsOtherSync(t *testing.T) {
 	if got.RDB.Keys != 1000 || got.CreatedAt.Before(before) {
 		t.Errorf("%d keys, created %s after the request", got.RDB.Keys, got.CreatedAt.Sub(before))
 	}
+	m.before, m.during = nil, nil
 	slowSave(t, r, 0)
 	if got := mustSnapshot(t, sn); got.RDB.Keys != 2000 {
 		t.Errorf("%d keys", got.RDB.Keys)
@@ -340,11 +346,12 @@ func TestStreamBusy(t *testing.T) {
 	_, err := sn.Snapshot(testContext(t), nil)
 	wantError(t, err, status.ReasonSaveBusy, "the server began no stream within 500ms")
 	r.Do(t, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
-	slowSave(t, r, 100_000)
+	slowSave(t, r, endless)
 	r.Do(t, "BGSAVE")
 	_, err = sn.Snapshot(testContext(t), nil)
 	wantError(t, err, status.ReasonSaveBusy, "the server could not save for 500ms: it was busy with a save or the sync of a replica")
 	wantKeys(t, s)
+	killSave(t, r)
 }
 
 // A Sentinel takes every replica that INFO shows for its own, for ever. It must

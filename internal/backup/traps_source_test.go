@@ -48,11 +48,13 @@ func TestTrapDiskFullStopsWrites(t *testing.T) {
 
 	for _, source := range []string{SourceAuto, SourceBGSave} {
 		t.Run(source, func(t *testing.T) {
-			slowSave(t, r, 1000)
+			slowSave(t, r, 10_000)
 			s, _ := dirStore(t)
 			sn := newTestSnapshotter(t, r, s, fromSource(source))
-			m, err := during(t, sn, func() { fill(t, filler) })
-			slowSave(t, r, 0)
+			m, err := during(t, sn, func() {
+				fill(t, filler)
+				slowSave(t, r, 0) // from the next child on
+			})
 			if source == SourceAuto {
 				if err != nil {
 					t.Fatal(err)
@@ -137,7 +139,7 @@ func TestTrapStreamDiskFullStopsWrites(t *testing.T) {
 		}
 	}
 
-	slowSave(t, r, 1000)
+	slowSave(t, r, 10_000)
 	s, _ := dirStore(t)
 	sn := newTestSnapshotter(t, r, s, fromSource(SourceStream))
 	failed := make(chan error, 1)
@@ -503,18 +505,9 @@ func TestTrapLeftoverOfKilledPod(t *testing.T) {
 	r := testenv.StartRedis(t)
 	fillRandom(t, r, 500, 1000)
 	r.Do(t, "SAVE")
-	slowSave(t, r, 5000)
+	slowSave(t, r, endless)
 	r.Do(t, "BGSAVE")
-	waitSave(t, r, true)
-	var left string
-	testenv.Eventually(t, 10*time.Second, func() error {
-		files, err := filepath.Glob(filepath.Join(r.Dir, "temp-*.rdb"))
-		if len(files) != 1 {
-			return fmt.Errorf("files %v, %w", files, err)
-		}
-		left = filepath.Base(files[0])
-		return nil
-	})
+	left := waitTempFile(t, r)
 	killSave(t, r)
 	r.WriteFile(t, left, strings.Repeat("x", 5000)) // the server, still alive, removes it
 	r.Restart(t)

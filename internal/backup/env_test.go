@@ -193,8 +193,8 @@ func fillRandom(tb testing.TB, r *testenv.Redis, n, size int) {
 }
 
 // endless is a delay of slowSave with which no save of a test ends by itself while
-// the test wants it to run, also where something stands still for seconds: it is for
-// saves that are then killed. Those that are not take long to go, see process.kill.
+// the test wants it to run, also where something stands still for seconds. It is for
+// saves that are then killed: the end of a server waits for its child.
 const endless = 100_000
 
 // slowSave makes every key of a save take so many microseconds.

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -38,13 +39,38 @@ func TestLimiter(t *testing.T) {
 	})
 }
 
-// A slow upload is a slow upload, no stall, and ends with the run.
+// A slow upload is a slow upload, and no stall.
+func TestRateLimitIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := dirStore(t)
+		const limit = 1500 * time.Millisecond
+		ctx, timer, stop := withStallTimer(t.Context(), limit)
+		defer stop()
+		began := time.Now()
+		up, err := startUpload(ctx, s, "object", 0, recipients{}, 150_000, timer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := noise(1_000_000)
+		if _, err := up.Write(data); err != nil {
+			t.Error(err)
+		}
+		if o, err := up.commit(); err != nil || o.Size < int64(len(data)) || ctx.Err() != nil {
+			t.Errorf("%d bytes, %v; %v", o.Size, err, context.Cause(ctx))
+		}
+		if took := time.Since(began); took < 4*limit {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// The limit is that of a snapshot, and the upload ends with the run.
 func TestRateLimit(t *testing.T) {
 	r := testenv.StartRedis(t)
 	fillRandom(t, r, 300, 1000)
 	s, _ := dirStore(t)
 	began := time.Now()
-	m := mustSnapshot(t, newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.RateLimit, o.StallTimeout = 150_000, 1500*time.Millisecond }))
+	m := mustSnapshot(t, newTestSnapshotter(t, r, s, func(o *SnapshotOptions) { o.RateLimit = 150_000 }))
 	took := time.Since(began)
 	if least := time.Duration(float64(m.Object.Size)/150_000*float64(time.Second)) - 300*time.Millisecond; took < least {
 		t.Errorf("%d bytes took %s, want at least %s", m.Object.Size, took, least)

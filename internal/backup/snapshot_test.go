@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -172,26 +173,30 @@ func TestSnapshotEmpty(t *testing.T) {
 	}
 }
 
-// The store gets bytes while the child still writes.
+// The store gets bytes while the child still writes. As soon as that is seen, there
+// is no need to wait for the end.
 func TestSnapshotOverlapsSave(t *testing.T) {
 	r := testenv.StartRedis(t)
 	fillRandom(t, r, 400, 10_000)
-	slowSave(t, r, 2000)
+	slowSave(t, r, 20_000)
 	s, _ := dirStore(t)
 	c := r.Client(t)
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
 	overlap := false
-	_, err := newTestSnapshotter(t, r, s).Snapshot(testContext(t), func(p Progress) {
+	_, err := newTestSnapshotter(t, r, s).Snapshot(ctx, func(p Progress) {
 		if p.Phase == PhaseSave && p.Stored > 0 && !overlap {
 			in, err := askInfo(testContext(t), c, "persistence")
-			overlap = err == nil && busy(in) != ""
+			if overlap = err == nil && busy(in) != ""; overlap {
+				cancel()
+			}
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if !overlap {
-		t.Error("nothing was stored while the save ran")
+		t.Fatalf("nothing was stored while the save ran: %v", err)
 	}
+	wantError(t, err, status.ReasonCanceled, "context canceled")
+	killSave(t, r)
 }
 
 // Settings of the server that change names, files or content.

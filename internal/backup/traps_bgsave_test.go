@@ -120,6 +120,7 @@ func TestTrapDisklessSync(t *testing.T) {
 	wantError(t, err, status.ReasonSaveBusy, "snapshot: the server could not save for 200ms: it was busy with a save or the sync of a replica")
 	wantKeys(t, s)
 
+	slowSave(t, r, 0)
 	if m := mustSnapshot(t, newTestSnapshotter(t, r, s)); m.RDB.Keys != 400 {
 		t.Errorf("%d keys", m.RDB.Keys)
 	}

@@ -41,9 +41,11 @@ func (l loader) Load(ctx context.Context, dir string, databases int, progress fu
 	return r.Version, counts, err
 }
 
-// someKeys fills several databases, with keys that expire soon among them.
+// someKeys fills several databases, with keys that expire soon among them. The server
+// removes none of these until it is told to, however long that takes.
 func someKeys(tb testing.TB, r *testenv.Redis) {
 	tb.Helper()
+	r.Do(tb, "DEBUG", "SET-ACTIVE-EXPIRE", "0")
 	fillRandom(tb, r, 300, 500)
 	for i := range 25 {
 		r.Do(tb, "SET", fmt.Sprintf("short:%d", i), "x", "PX", "1500")
@@ -73,6 +75,7 @@ func TestTrapExpiredKeysAreCounted(t *testing.T) {
 	if diff := cmp.Diff(want, m.RDB.Databases); diff != "" {
 		t.Fatalf("the snapshot (-want +got):\n%s", diff)
 	}
+	r.Do(t, "DEBUG", "SET-ACTIVE-EXPIRE", "1")
 	testenv.Eventually(t, 20*time.Second, func() error { // they have expired at the server
 		if n := r.DBSize(t); n != 325 {
 			return fmt.Errorf("%d keys are left", n)

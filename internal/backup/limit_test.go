@@ -47,7 +47,7 @@ func TestRateLimitIsNoStall(t *testing.T) {
 		ctx, timer, stop := withStallTimer(t.Context(), limit)
 		defer stop()
 		began := time.Now()
-		up, err := startUpload(ctx, s, "object", 0, recipients{}, 150_000, timer)
+		up, err := startUpload(ctx, s, "object", 0, recipients{}, 20_000, timer) // six seconds for each write
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -59,7 +59,7 @@ func TestClientListAllocations(t *testing.T) {
 		Server: lists, Interval: time.Hour, Clients: exporter.ClientOptions{Enabled: true},
 	}})
 	runBackground(t, e)
-	testenv.Eventually(t, 20*time.Second, func() error {
+	testenv.Eventually(t, time.Minute, func() error {
 		if n := len(only(scrape(t, e), "redis_connected_client_info")); n != clients {
 			return fmt.Errorf("%d clients are shown, want %d", n, clients)
 		}

@@ -120,7 +120,7 @@ func TestTooManyClients(t *testing.T) {
 		Server: replayClients(clientList(3000)), Interval: time.Hour, Clients: exporter.ClientOptions{Enabled: true, Max: 2500},
 	}})
 	runBackground(t, e)
-	testenv.Eventually(t, 10*time.Second, func() error { return has(about("runs_total", "clients"), "1")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has(about("runs_total", "clients"), "1")(scrape(t, e)) })
 	families := e.Scrape(context.Background())
 	gatherable(t, families)
 	got := samples(t, text(t, families))

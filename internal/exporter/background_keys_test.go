@@ -247,7 +247,7 @@ func TestReplicaOnly(t *testing.T) {
 		e, _ := newBackground(t, replica, o)
 		exporters = append(exporters, e)
 		for _, s := range slices.Concat(keys, others) {
-			testenv.Eventually(t, 20*time.Second, func() error { return has(s, "1")(scrape(t, e)) })
+			testenv.Eventually(t, time.Minute, func() error { return has(s, "1")(scrape(t, e)) })
 		}
 	}
 	replica.Do(t, "REPLICAOF", "NO", "ONE")
@@ -291,7 +291,7 @@ func TestKeysInCluster(t *testing.T) {
 	try := func(n *testenv.Redis, args ...string) {
 		t.Helper()
 		c := n.Client(t)
-		testenv.Eventually(t, 20*time.Second, func() error { _, err := c.Do(t.Context(), args...); return err })
+		testenv.Eventually(t, time.Minute, func() error { _, err := c.Do(t.Context(), args...); return err })
 	}
 	// Slots of the keys: here 3300, there 15495.
 	try(nodes[0], "SET", "b", "1")
@@ -307,7 +307,7 @@ func TestKeysInCluster(t *testing.T) {
 	}
 	for i, n := range []*testenv.Redis{nodes[0], nodes[2]} {
 		e, _ := newBackground(t, n, o)
-		testenv.Eventually(t, 20*time.Second, func() error { return has(`redis_stream_length{db="db0",stream="{b}x"}`, "1")(scrape(t, e)) })
+		testenv.Eventually(t, time.Minute, func() error { return has(`redis_stream_length{db="db0",stream="{b}x"}`, "1")(scrape(t, e)) })
 		for _, name := range []string{"keys", "single_keys", "count_keys", "single_streams", "key_groups"} {
 			expect(t, ranBackground(t, e, name), map[string]string{about("success", name): "1"})
 		}
@@ -339,7 +339,7 @@ func TestDatabasesAfterReconnect(t *testing.T) {
 	want := map[string]string{`redis_key_value{db="db0",key="number"}`: "12.5", `redis_key_value{db="db3",key="number"}`: "7"}
 	for range 50 {
 		srv.Do(t, "CLIENT", "KILL", "TYPE", "normal")
-		testenv.Eventually(t, 5*time.Second, func() error {
+		testenv.Eventually(t, time.Minute, func() error {
 			got := only(scrape(t, e), "redis_key_value")
 			if diff := cmp.Diff(want, got); diff != "" {
 				for series, v := range got {

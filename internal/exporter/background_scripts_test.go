@@ -57,7 +57,7 @@ func TestScripts(t *testing.T) {
 
 	// A script that was changed counts.
 	write("good.lua", `return {"length", "5"}`)
-	testenv.Eventually(t, 5*time.Second, func() error { return has(value("length"), "5")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has(value("length"), "5")(scrape(t, e)) })
 }
 
 func TestScriptReadOnly(t *testing.T) {
@@ -76,14 +76,14 @@ func TestScriptThatHangs(t *testing.T) {
 	srv := testenv.StartRedis(t, "--busy-reply-threshold", "100")
 	file := srv.WriteFile(t, "loop.lua", "while true do end")
 	e, board := newBackground(t, srv, exporter.BackgroundOptions{Interval: time.Hour, Budget: 300 * time.Millisecond, Scripts: exporter.ScriptOptions{Files: []string{file}}})
-	testenv.Eventually(t, 10*time.Second, func() error { return has(about("runs_total", "scripts"), "1")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has(about("runs_total", "scripts"), "1")(scrape(t, e)) })
 	got := scrape(t, e)
 	expect(t, got, map[string]string{about("success", "scripts"): "0", `redis_script_result{filename="` + file + `"}`: "absent"})
 	if reason := downReason(t, got); reason != string(status.ReasonBusy) {
 		t.Errorf("down because of %q: the script was killed", reason)
 	}
 	srv.Do(t, "SCRIPT", "KILL")
-	testenv.Eventually(t, 10*time.Second, func() error { return has("redis_up", "1")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has("redis_up", "1")(scrape(t, e)) })
 	if r, _ := board.Report(status.Exporter); r.Reason != status.ReasonTimeout || !strings.Contains(r.Message, "loop.lua") {
 		t.Errorf("the Board says %s, %s: %s", r.State, r.Reason, r.Message)
 	}

@@ -83,9 +83,9 @@ func TestStreams(t *testing.T) {
 	srv.Do(t, "XDEL", "orders", "5000-2")
 	srv.Do(t, "XADD", "orders", "6000-1", "a", "b")
 	lag := group("lag", "billing")
-	testenv.Eventually(t, 5*time.Second, func() error { return has(lag, "")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has(lag, "")(scrape(t, e)) })
 	srv.Do(t, "XREADGROUP", "GROUP", "billing", "worker-1", "STREAMS", "orders", ">")
-	testenv.Eventually(t, 5*time.Second, func() error {
+	testenv.Eventually(t, time.Minute, func() error {
 		if _, known := scrape(t, e)[lag]; !known {
 			return fmt.Errorf("no lag")
 		}
@@ -167,7 +167,7 @@ func TestIdempotentStream(t *testing.T) {
 		Server: server, Interval: time.Hour, Streams: exporter.StreamOptions{Check: keysIn(0, "orders")},
 	}})
 	runBackground(t, e)
-	testenv.Eventually(t, 10*time.Second, func() error { return has(about("runs_total", "streams"), "1")(scrape(t, e)) })
+	testenv.Eventually(t, time.Minute, func() error { return has(about("runs_total", "streams"), "1")(scrape(t, e)) })
 	want := map[string]string{}
 	for metric, value := range map[string]string{
 		"length": "4", "idmp_duration_seconds": "60", "idmp_max_size": "100", "idmp_producer_ids_tracked": "3",

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
@@ -26,7 +27,7 @@ func TestClusterNodes(t *testing.T) {
 	e, _ := newExporter(t, nodes[0].Client(t), exporter.Options{})
 	settled(t, e, has(`redis_cluster_nodes{role="master",state="ok"}`, "4"))
 	settled(t, e, has("redis_cluster_links{direction=\"to\"}", "3"))
-	testenv.Eventually(t, 20e9, func() error {
+	testenv.Eventually(t, time.Minute, func() error {
 		_, err := replica.Client(t).Do(t.Context(), "CLUSTER", "REPLICATE", nodes[0].NodeID(t))
 		return err
 	})

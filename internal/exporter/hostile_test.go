@@ -56,7 +56,7 @@ func heapPeak() (grown func() uint64) {
 // is in time, up is 0 or what is there is shown, and memory stays within bounds.
 func TestHostileServer(t *testing.T) {
 	const (
-		patience   = 5 * time.Second        // of those who get an answer
+		patience   = answer                 // of those who get one
 		impatience = 500 * time.Millisecond // of those who get none
 		limit      = 8 << 20                // of a reply, as in the agent
 		heap       = 64 << 20
@@ -150,7 +150,7 @@ func TestDrippingServer(t *testing.T) {
 		}
 	})
 	e, _ := newExporter(t, newClient(t, redis.Options{Addr: addr}), exporter.Options{})
-	if reason := downReason(t, scrapeIn(t, e, 300*time.Millisecond)); reason != string(status.ReasonTimeout) {
+	if reason := downReason(t, scrapeIn(t, e, silence)); reason != string(status.ReasonTimeout) {
 		t.Errorf("down because of %q", reason)
 	}
 }

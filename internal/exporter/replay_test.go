@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/exporter"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
@@ -314,6 +315,10 @@ func TestFields(t *testing.T) {
 // A server before 6.2 tells no time of its own: rounding must not look like a
 // restart, and a restart must.
 func TestStartTimeIsStable(t *testing.T) {
+	synctest.Test(t, startTimeIsStable) // so that all of it is in one second
+}
+
+func startTimeIsStable(t *testing.T) {
 	s := &replay{info: "redis_version:6.0.16\r\nrun_id:a\r\nserver_time_usec:1700000100999999\r\nuptime_in_seconds:100\r\n"}
 	e, _ := newExporter(t, s, exporter.Options{})
 	expect(t, scrape(t, e), map[string]string{"redis_start_time_seconds": "1.7e+09"})

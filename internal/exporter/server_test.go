@@ -46,7 +46,7 @@ func shape(families []*dto.MetricFamily) string {
 func settled(t *testing.T, e *exporter.Exporter, check func(map[string]string) error) []*dto.MetricFamily {
 	t.Helper()
 	var families []*dto.MetricFamily
-	testenv.Eventually(t, 20*time.Second, func() error {
+	testenv.Eventually(t, time.Minute, func() error {
 		families = e.Scrape(t.Context())
 		return check(samples(t, text(t, families)))
 	})
@@ -65,10 +65,10 @@ func has(series, value string) func(map[string]string) error {
 
 func TestStandalone(t *testing.T) {
 	srv := testenv.StartRedis(t, "--maxmemory", "64mb", "--latency-monitor-threshold", "1", "--databases", "4",
-		"--appendonly", "yes", "--slowlog-log-slower-than", "10000")
+		"--appendonly", "yes", "--slowlog-log-slower-than", slowerThan)
 	srv.Do(t, "SET", "a", "1", "EX", "1000")
 	srv.Do(t, "SET", "b", "1")
-	srv.Do(t, "DEBUG", "SLEEP", "0.03")
+	srv.Do(t, "DEBUG", "SLEEP", slowSleep)
 	c := srv.Client(t)
 	if _, err := c.Do(t.Context(), "LPUSH", "a", "x"); err == nil {
 		t.Fatal("LPUSH on a string went well")
@@ -90,21 +90,21 @@ func TestStandalone(t *testing.T) {
 		"redis_config_maxmemory":           "6.7108864e+07",
 		"redis_config_maxclients":          "10000",
 		`redis_config_client_output_buffer_limit_bytes{class="pubsub",limit="hard"}`: "3.3554432e+07",
-		"redis_slowlog_length":                                          "1",
-		"redis_slowlog_last_id":                                         "0",
-		`redis_errors_total{err="WRONGTYPE"}`:                           "1",
-		`redis_commands_total{cmd="set"}`:                               "2",
-		`redis_commands_total{cmd="lpush"}`:                             "1",
-		"redis_aof_enabled":                                             "1",
-		"redis_sidecar_exporter_dropped_series_total":                   "0",
-		`redis_commands_failed_calls_total{cmd="lpush"}`:                "1",
-		`redis_commands_rejected_calls_total{cmd="lpush"}`:              "0",
-		`redis_commands_latencies_usec_bucket{cmd="set",le="+Inf"}`:     "2",
-		`redis_commands_latencies_usec_bucket{cmd="set",le="541065"}`:   "2",
-		`redis_commands_latencies_usec_bucket{cmd="debug",le="16908"}`:  "0",
-		`redis_commands_latencies_usec_bucket{cmd="debug",le="270532"}`: "1",
+		"redis_slowlog_length":                                                "1",
+		"redis_slowlog_last_id":                                               "0",
+		`redis_errors_total{err="WRONGTYPE"}`:                                 "1",
+		`redis_commands_total{cmd="set"}`:                                     "2",
+		`redis_commands_total{cmd="lpush"}`:                                   "1",
+		"redis_aof_enabled":                                                   "1",
+		"redis_sidecar_exporter_dropped_series_total":                         "0",
+		`redis_commands_failed_calls_total{cmd="lpush"}`:                      "1",
+		`redis_commands_rejected_calls_total{cmd="lpush"}`:                    "0",
+		`redis_commands_latencies_usec_bucket{cmd="set",le="+Inf"}`:           "2",
+		`redis_commands_latencies_usec_bucket{cmd="set",le="541065"}`:         "2",
+		`redis_commands_latencies_usec_bucket{cmd="debug",le="270532"}`:       "0",
+		`redis_commands_latencies_usec_bucket{cmd="debug",le="1.073741e+06"}`: "1", // and all that takes longer
 	})
-	if v := number(t, got["redis_last_slow_execution_duration_seconds"]); v < 0.03 || v > 1 {
+	if v := number(t, got["redis_last_slow_execution_duration_seconds"]); v < 0.35 || v > 20 {
 		t.Errorf("last slow execution took %v s", v)
 	}
 	if v := number(t, got[`redis_latency_spike_duration_seconds{event_name="command"}`]); v < 0.001 {
@@ -125,7 +125,7 @@ func TestStandalone(t *testing.T) {
 	}
 
 	// A restart: the first scrape after it is good, and tells.
-	testenv.Eventually(t, 5*time.Second, func() error { // the start is given in whole seconds
+	testenv.Eventually(t, time.Minute, func() error { // the start is given in whole seconds
 		if time.Now().Unix() <= int64(started) {
 			return fmt.Errorf("still the second of the start")
 		}

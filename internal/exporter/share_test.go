@@ -186,13 +186,13 @@ func TestPanicInACollection(t *testing.T) {
 	e, board := newExporter(t, server, exporter.Options{})
 	for range 2 {
 		server.broken.Store(true)
-		if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != string(status.ReasonInternal) {
+		if reason := downReason(t, scrapeIn(t, e, answer)); reason != string(status.ReasonInternal) {
 			t.Errorf("down because of %q", reason)
 		}
 		if r, _ := board.Report(status.Exporter); r.State != status.Failing || r.Reason != status.ReasonInternal {
 			t.Errorf("the Board says %s, %s", r.State, r.Reason)
 		}
-		if reason := downReason(t, scrapeIn(t, e, time.Second)); reason != "" {
+		if reason := downReason(t, scrapeIn(t, e, answer)); reason != "" {
 			t.Errorf("down afterwards because of %q", reason)
 		}
 	}
@@ -210,7 +210,7 @@ func TestScrapeWithoutTime(t *testing.T) {
 	if r, _ := board.Report(status.Exporter); r.State != status.OK || !r.LastErrorAt.IsZero() {
 		t.Errorf("the Board says %s: %s", r.State, r.LastError)
 	}
-	if reason := downReason(t, scrapeIn(t, e, 5*time.Second)); reason != "" {
+	if reason := downReason(t, scrapeIn(t, e, answer)); reason != "" {
 		t.Errorf("down afterwards because of %q", reason)
 	}
 }

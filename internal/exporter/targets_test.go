@@ -193,12 +193,12 @@ func TestDiscovery(t *testing.T) {
 	}
 
 	plain, in := testenv.StartRedis(t), testenv.StartRedis(t, "--cluster-enabled", "yes")
-	if code, body := ask(t, exporter.NewDiscovery(plain.Client(t), "redis", false, time.Second), "/"); code != http.StatusBadRequest {
+	if code, body := ask(t, exporter.NewDiscovery(plain.Client(t), "redis", false, answer), "/"); code != http.StatusBadRequest {
 		t.Errorf("no cluster: %d %s", code, body)
 	}
 	in.Do(t, "CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(in.Port)) // its own address becomes known
-	testenv.Eventually(t, 10*time.Second, func() error {
-		code, body := ask(t, exporter.NewDiscovery(in.Client(t), "redis", false, time.Second), "/")
+	testenv.Eventually(t, time.Minute, func() error {
+		code, body := ask(t, exporter.NewDiscovery(in.Client(t), "redis", false, answer), "/")
 		if code != http.StatusOK || !strings.Contains(body, fmt.Sprintf(`"redis://127.0.0.1:%d"`, in.Port)) {
 			return fmt.Errorf("%d %s", code, body)
 		}
@@ -206,7 +206,7 @@ func TestDiscovery(t *testing.T) {
 	})
 	c := redis.New(redis.Options{Addr: "127.0.0.1:1"})
 	defer c.Close()
-	if code, body := ask(t, exporter.NewDiscovery(c, "redis", false, time.Second), "/"); code != http.StatusInternalServerError {
+	if code, body := ask(t, exporter.NewDiscovery(c, "redis", false, answer), "/"); code != http.StatusInternalServerError {
 		t.Errorf("nobody there: %d %s", code, body)
 	}
 }

@@ -212,8 +212,10 @@ func (a *agent) addBackup(e *env, routes *web.Routes) error {
 	if err != nil {
 		return err
 	}
+	snapshot := a.l.snapshotOptions()
+	snapshot.Log = rep.Logger()
 	j, err := backup.New(backup.Options{
-		Snapshot: a.l.snapshotOptions(), Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Verify: a.l.verifyPlan(e), Drain: a.l.Pod.DrainTimeout,
+		Snapshot: snapshot, Schedule: schedule, Jitter: a.l.Backup.Jitter, Retention: a.l.retention(), Verify: a.l.verifyPlan(e), Drain: a.l.Pod.DrainTimeout,
 		OnStart: a.l.Backup.OnStart, OnShutdown: a.l.Backup.OnShutdown, LeaseTTL: a.l.Backup.LeaseTTL,
 	}, a.client("backup"), func(ctx context.Context) (backup.Store, error) { return a.l.openStore(ctx, e) }, rep)
 	if err != nil {

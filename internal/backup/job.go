@@ -78,6 +78,7 @@ type Detail struct {
 	Snapshots    []SnapshotLine `json:"snapshots"`             // the newest, newest first
 	LastDuration float64        `json:"last_duration_seconds,omitempty"`
 	LastFailure  string         `json:"last_failure,omitempty"` // gone after the next success
+	RetryAt      time.Time      `json:"retry_at,omitzero"`      // when a run that failed is tried again
 	Running      *Progress      `json:"running,omitempty"`
 	Verifying    *Progress      `json:"verifying,omitempty"`
 
@@ -204,6 +205,7 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 	next := j.plan(j.opts.Schedule.Next(time.Now()))
 	var due *turn
 	for {
+		j.sayRetry(due)
 		at := next
 		if due != nil && due.at.Before(at) {
 			at = due.at
@@ -284,11 +286,38 @@ func (j *Job) Run(ctx context.Context, hurry <-chan struct{}) error {
 			due.at = now.Add(due.pause)
 			due.failures++
 			due.away = ofTheStore(err)
+			j.logRetry(due, err)
 			if j.due(now) && !due.away {
 				look.at = now // the pause is the time for it
 			}
 		}
 	}
+}
+
+// sayRetry brings to the status page when a run that failed is tried again, which
+// the time of the next scheduled one hides.
+func (j *Job) sayRetry(due *turn) {
+	var at time.Time
+	if due != nil && due.failing() {
+		at = due.at.Round(0).UTC()
+	}
+	j.mu.Lock()
+	same := j.detail.RetryAt.Equal(at)
+	j.mu.Unlock()
+	if !same {
+		j.setDetail(func(d *Detail) { d.RetryAt = at })
+	}
+}
+
+// logRetry logs every failed run, not the first only, which changes the state: who
+// reads the log of a day finds what has been failing for a week.
+func (j *Job) logRetry(due *turn, err error) {
+	at := due.at.UTC().Truncate(time.Second)
+	if due.failures == 1 {
+		j.rep.Logger().Info("it is tried again", "at", at)
+		return
+	}
+	j.rep.Logger().Error("it failed again", "failures", due.failures, "reason", string(status.ReasonOf(err)), "error", err, "next_try", at)
 }
 
 // ofTheStore tells whether err is one of the store.

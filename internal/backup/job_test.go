@@ -215,13 +215,23 @@ func TestJobRetries(t *testing.T) {
 		j.run()
 		j.at(6*time.Hour + time.Second)
 		j.wantState(status.Failing, status.ReasonSave, "snapshot: the save failed")
-		if d := j.report().Detail.(Detail); d.LastFailure != "snapshot: the save failed" {
+		if d := j.report().Detail.(Detail); d.LastFailure != "snapshot: the save failed" || d.RetryAt.Before(time.Now()) || d.RetryAt.After(time.Now().Add(time.Minute)) {
 			t.Errorf("detail %+v", d)
+		}
+		if log := j.log.String(); !strings.Contains(log, `msg="it is tried again" job=backup at=`) || strings.Contains(log, "it failed again") {
+			t.Errorf("log of the first failure:\n%s", log)
 		}
 		j.at(11 * time.Hour)
 		j.wantState(status.OK, "", "snapshot 2000")
-		if d := j.report().Detail.(Detail); d.LastFailure != "" {
+		if d := j.report().Detail.(Detail); d.LastFailure != "" || !d.RetryAt.IsZero() {
 			t.Errorf("detail %+v", d)
+		}
+		log := j.log.String()
+		if n := strings.Count(log, `msg="it failed again" job=backup`); n != 6 || !strings.Contains(log, `failures=7 reason=save_failed error="snapshot: the save failed" next_try=`) {
+			t.Errorf("%d lines of further failures, want 6:\n%s", n, log)
+		}
+		if n := strings.Count(log, `msg="a snapshot was stored" job=backup snapshot=`); n != 1 {
+			t.Errorf("%d lines of stored snapshots, want 1:\n%s", n, log)
 		}
 		taken := j.begun()
 		if len(taken) != 8 {

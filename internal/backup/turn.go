@@ -249,6 +249,7 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 	}
 	took := time.Since(began)
 	j.setDetail(func(d *Detail) { d.LastFailure, d.LastDuration, d.Running = "", seconds(took), nil })
+	j.rep.Logger().Info("a snapshot was stored", "snapshot", m.ID, "keys", m.RDB.Keys, "bytes", m.RDB.Size, "stored_bytes", m.Object.Size, "seconds", roundSeconds(took))
 	message := fmt.Sprintf("snapshot %s: %d keys, %s, %s stored, in %s", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), took.Round(time.Millisecond))
 
 	j.remember(m)

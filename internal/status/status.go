@@ -70,6 +70,7 @@ type Report struct {
 	State       State     `json:"state"`
 	Reason      Reason    `json:"reason,omitempty"`  // of the present state, for warning and failing
 	Message     string    `json:"message,omitempty"` // one line for people
+	Hint        string    `json:"hint,omitempty"`    // what to do, for failing
 	Since       time.Time `json:"since"`             // when this state began
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	LastError   string    `json:"last_error,omitempty"` // kept after recovery
@@ -217,7 +218,7 @@ func (r *Reporter) set(state State, reason Reason, message string, err error) {
 	if changed {
 		r.report.State, r.report.Reason, r.report.Since = state, reason, now
 	}
-	r.report.Message = message
+	r.report.Message, r.report.Hint = message, HintOf(err)
 	switch state {
 	case OK, Warning:
 		r.report.LastSuccess = now

@@ -180,6 +180,14 @@ func TestReport(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	r.Failure(status.WithHint(status.ReasonSyntax, "close the quote", errors.New("line 4")))
+	if got := b.Reports()[0].Hint; got != "close the quote" {
+		t.Errorf("hint %q of a failure", got)
+	}
+	r.Warn(status.ReasonDrift, "differs")
+	if got := b.Reports()[0].Hint; got != "" {
+		t.Errorf("hint %q after it", got)
+	}
 	if _, ok := b.Report(status.Announce); ok {
 		t.Error("a job that was not registered has a report")
 	}

@@ -36,7 +36,7 @@ func TestCompletionOfAStoreThatHangs(t *testing.T) {
 	if diff := cmp.Diff([]string{"latest"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if took := time.Since(began); took < idsWithin-time.Second || took > idsWithin+3*time.Second {
+	if took := time.Since(began); took < idsWithin-time.Second || took > idsWithin+20*time.Second {
 		t.Errorf("it took %s, want about %s", took, idsWithin)
 	}
 }

@@ -30,9 +30,9 @@ func TestAgentEndsWhole(t *testing.T) {
 			"--config.path=" + conf, "--backup.store=file://" + t.TempDir(), "--backup.schedule=@hourly", "--exporter.targets=again=" + srv.Addr,
 		})
 	}()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	for _, path := range []string{"/readyz", "/metrics/again", "/scrape?target=again&check-keys=*&count-keys=*", "/scrape?target=" + srv.Addr + "&check-single-streams=a"} {
-		testenv.Eventually(t, 10*time.Second, func() error {
+		testenv.Eventually(t, time.Minute, func() error {
 			resp, err := client.Get("http://127.0.0.1:" + port + path)
 			if err != nil {
 				return err
@@ -50,7 +50,7 @@ func TestAgentEndsWhole(t *testing.T) {
 		if code != exitOK {
 			t.Errorf("exit code %d", code)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the agent does not end")
 	}
 	goleak.VerifyNone(t, before)

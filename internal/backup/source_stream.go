@@ -97,6 +97,9 @@ func (s *stream) start(ctx context.Context) (capture, error) {
 		err = began
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // that it took too long, whatever it was at
+		}
 		c.close()
 		return nil, err
 	}

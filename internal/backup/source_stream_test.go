@@ -309,7 +309,7 @@ func TestTrapStreamCut(t *testing.T) {
 // A disk-based sync that somebody else began after the request may be joined: its
 // data is of that moment, and nothing of it is later than the snapshot says.
 func TestStreamJoinsOtherSync(t *testing.T) {
-	r := testenv.StartRedis(t, "--repl-diskless-sync", "no", "--rdb-key-save-delay", "2000")
+	r := testenv.StartRedis(t, "--repl-diskless-sync", "no", "--rdb-key-save-delay", "4000")
 	fillRandom(t, r, 1000, 100)
 	other := testenv.StartRedis(t)
 	s, _ := dirStore(t)
@@ -352,6 +352,24 @@ func TestStreamBusy(t *testing.T) {
 	wantError(t, err, status.ReasonSaveBusy, "the server could not save for 500ms: it was busy with a save or the sync of a replica")
 	wantKeys(t, s)
 	killSave(t, r)
+}
+
+// lateRedis connects for the stream when there is no time left for it.
+type lateRedis struct{ *redis.Client }
+
+func (r lateRedis) Replicate(ctx context.Context, port int, began func(string, int64)) (io.ReadCloser, error) {
+	<-ctx.Done()
+	return r.Client.Replicate(ctx, port, began)
+}
+
+// Wherever the time runs out, that is what is said.
+func TestStreamBusyBeforeItConnects(t *testing.T) {
+	r := testenv.StartRedis(t)
+	s, _ := dirStore(t)
+	sn := newSnapshotterFor(t, lateRedis{r.Client(t)}, s, fromSource(SourceStream), func(o *SnapshotOptions) { o.BusyTimeout = time.Millisecond })
+	_, err := sn.Snapshot(testContext(t), nil)
+	wantError(t, err, status.ReasonSaveBusy, "the server began no stream within 1ms")
+	wantKeys(t, s)
 }
 
 // A Sentinel takes every replica that INFO shows for its own, for ever. It must

@@ -26,7 +26,7 @@ const testBucket = "snapshots"
 // openStore opens a store of the test's own by URL.
 func openStore(tb testing.TB, url string, getenv func(string) string) store.Store {
 	tb.Helper()
-	s, err := store.Open(context.Background(), url, store.Options{Getenv: getenv, Version: "test", Stall: 3 * time.Second, Patience: 3 * time.Second})
+	s, err := store.Open(context.Background(), url, store.Options{Getenv: getenv, Version: "test", Stall: 30 * time.Second, Patience: 3 * time.Second})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -274,12 +274,17 @@ func TestS3EncryptionNotImplemented(t *testing.T) {
 // The answer to a conditional write gets lost: the next attempt is refused
 // because of it, which must not look like a race that was lost.
 func TestS3ConditionalAnswerLost(t *testing.T) {
-	for name, fault := range map[string]testenv.Fault{
-		"cut":    {Kind: testenv.Cut, AfterDownload: 1, Once: true},
-		"silent": {Kind: testenv.Hang, AfterDownload: 1},
+	for name, c := range map[string]struct {
+		kind  testenv.FaultKind
+		stall time.Duration
+	}{
+		"cut":    {testenv.Cut, 0},
+		"silent": {testenv.Hang, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, proxy := throughProxy(t, startS3(t), Options{Stall: 300 * time.Millisecond})
+			srv := startS3(t)
+			proxy := testenv.StartHTTPProxy(t, srv.Addr())
+			s := open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "p"), Options{Getenv: srv.Getenv, Stall: c.stall}).(*S3)
 			ctx := t.Context()
 			// The server is known.
 			version, err := s.PutIf(ctx, "key", []byte("one"), "")
@@ -290,11 +295,14 @@ func TestS3ConditionalAnswerLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			strike := func() {
+				t.Helper()
 				s.transport.CloseIdleConnections()
-				proxy.Set(fault)
-				if fault.Kind == testenv.Hang {
-					mend := time.AfterFunc(350*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
-					t.Cleanup(func() { mend.Stop() })
+				proxy.Set(testenv.Rule{Method: http.MethodPut, At: testenv.AtAnswer, Kind: c.kind, Times: 1})
+			}
+			struck := func() {
+				t.Helper()
+				if proxy.Struck() != 1 {
+					t.Error("no answer got lost")
 				}
 			}
 			strike()
@@ -302,6 +310,7 @@ func TestS3ConditionalAnswerLost(t *testing.T) {
 			if err != nil {
 				t.Fatalf("replace: %v", err)
 			}
+			struck()
 			if data, v, err := s.GetVersioned(ctx, "key"); err != nil || string(data) != "three" || v != next {
 				t.Errorf("got %q, %q, %v, want version %q", data, v, err, next)
 			}
@@ -309,11 +318,13 @@ func TestS3ConditionalAnswerLost(t *testing.T) {
 			if _, err := s.PutIf(ctx, "new", []byte("created"), ""); err != nil {
 				t.Errorf("create: %v", err)
 			}
+			struck()
 			// A rival's object is not taken for one's own.
 			strike()
 			if _, err := s.PutIf(ctx, "key", []byte("four"), version); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("rival: got %v", err)
 			}
+			struck()
 		})
 	}
 }

@@ -327,34 +327,32 @@ func TestCredentialsFileChanges(t *testing.T) {
 	}
 }
 
-// fakeRole hands out the keys of real users of the S3 server, for a short time
-// each, in the way of one of Amazon's services, none of which is at hand.
+// fakeRole hands out the keys of two real users of the S3 server, those of the
+// first for a short time, in the way of one of Amazon's services, none of which is
+// at hand.
 type fakeRole struct {
-	srv *testenv.S3
-
 	mu    sync.Mutex
 	calls int
 	fail  bool
 }
 
-// next makes a user and removes the one before. It returns what the services
-// answer.
-func (f *fakeRole) next(t *testing.T, life time.Duration) string {
-	t.Helper()
+func roleUser(n int) string { return fmt.Sprintf("user-%d", n) }
+
+// next returns what the services answer.
+func (f *fakeRole) next() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
-	user := fmt.Sprintf("user-%d", f.calls)
-	f.srv.CreateAdmin(t, user, "secret-of-"+user)
-	if f.calls > 2 {
-		f.srv.DeleteUser(t, fmt.Sprintf("user-%d", f.calls-2)) // the last one may be in use for a moment
+	user, life := roleUser(1), 3*time.Second
+	if f.calls > 1 {
+		user, life = roleUser(2), time.Hour
 	}
 	return fmt.Sprintf(`{"Code": "Success", "AccessKeyId": %q, "SecretAccessKey": %q, "Token": "", "Expiration": %q}`,
 		user, "secret-of-"+user, time.Now().Add(life).UTC().Format(time.RFC3339Nano))
 }
 
-// role starts a fake of the container endpoint and of the instance's metadata.
-func (f *fakeRole) start(t *testing.T, life time.Duration) string {
+// start starts a fake of the container endpoint and of the instance's metadata.
+func (f *fakeRole) start(t *testing.T) string {
 	t.Helper()
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, allowed bool) {
@@ -364,7 +362,7 @@ func (f *fakeRole) start(t *testing.T, life time.Duration) string {
 			return
 		}
 		f.mu.Unlock()
-		fmt.Fprint(w, f.next(t, life))
+		fmt.Fprint(w, f.next())
 	}
 	mux.HandleFunc("GET /container", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, r.Header.Get("Authorization") == "the-token")
@@ -395,21 +393,25 @@ func TestCredentialsOfRoles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := startS3(t)
-			role := &fakeRole{srv: srv}
-			for k, v := range vars(role.start(t, 3*time.Second)) {
+			for n := range 2 {
+				srv.CreateAdmin(t, roleUser(n+1), "secret-of-"+roleUser(n+1))
+			}
+			role := &fakeRole{}
+			for k, v := range vars(role.start(t)) {
 				t.Setenv(k, v)
 			}
 			t.Setenv("HOME", t.TempDir())
 			s := open(t, srv.URL("bucket", "p"), Options{Getenv: os.Getenv}).(*S3)
 			put(t, s, "key", strings.NewReader("x"))
-			before, _ := s.creds.GetWithContext(nil)
-			testenv.Eventually(t, 10*time.Second, func() error {
+			testenv.Eventually(t, 20*time.Second, func() error {
 				put(t, s, "key", strings.NewReader("x"))
-				if now, _ := s.creds.GetWithContext(nil); now.AccessKeyID == before.AccessKeyID {
+				if now, _ := s.creds.GetWithContext(nil); now.AccessKeyID != roleUser(2) {
 					return errors.New("they were not renewed")
 				}
 				return nil
 			})
+			srv.DeleteUser(t, roleUser(1))
+			put(t, s, "key", strings.NewReader("x"))
 			// The service is away for a while: what is there is used to its end.
 			role.mu.Lock()
 			role.fail = true

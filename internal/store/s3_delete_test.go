@@ -130,7 +130,7 @@ func TestS3ObjectLockEnds(t *testing.T) {
 			srv.CreateLockedBucket(t, "bucket")
 			s := open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}).(*S3)
 			opts := s.objectOptions()
-			opts.Mode, opts.RetainUntilDate = minio.Compliance, time.Now().Add(4*time.Second)
+			opts.Mode, opts.RetainUntilDate = minio.Compliance, time.Now().Add(6*time.Second)
 			for range 2 { // an old version is locked, too
 				if _, err := s.putWhole(t.Context(), "key", []byte("x"), opts); err != nil {
 					t.Fatal(err)
@@ -148,7 +148,7 @@ func TestS3ObjectLockEnds(t *testing.T) {
 			if got := get(t, s, "key"); got != want {
 				t.Errorf("got %q", got)
 			}
-			testenv.Eventually(t, 10*time.Second, func() error { return s.Delete(t.Context(), "key") })
+			testenv.Eventually(t, 30*time.Second, func() error { return s.Delete(t.Context(), "key") })
 			if _, err := s.Stat(t.Context(), "key"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("got %v", err)
 			}

@@ -43,12 +43,8 @@ func TestS3DownloadSurvives(t *testing.T) {
 		put(t, open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}), "key", noise(1, size))
 		for name, fault := range faults {
 			t.Run(sort+", "+name, func(t *testing.T) {
-				s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: 20 * time.Second})
-				proxy.Set(fault(int64(size)))
-				if fault(1).Kind == testenv.Hang {
-					mend := time.AfterFunc(500*time.Millisecond, func() { proxy.Set(testenv.Fault{}) })
-					defer mend.Stop()
-				}
+				s, proxy := throughProxy(t, srv, silence(fault(1)))
+				defer mendSilence(proxy, fault(int64(size)))()
 				r, _, err := s.Get(t.Context(), "key")
 				if err != nil {
 					t.Fatal(err)
@@ -71,8 +67,10 @@ func TestS3DownloadGivesUp(t *testing.T) {
 		put(t, open(t, srv.URL("bucket", "p"), Options{Getenv: srv.Getenv}), "key", noise(1, size))
 		for name, kind := range map[string]testenv.FaultKind{"cut": testenv.Cut, "hang": testenv.Hang} {
 			t.Run(sort+", "+name, func(t *testing.T) {
-				s, proxy := throughProxy(t, srv, Options{Stall: 200 * time.Millisecond, Patience: time.Second})
-				proxy.Set(testenv.Fault{Kind: kind, AfterDownload: int64(size) / 3})
+				fault := testenv.Fault{Kind: kind, AfterDownload: int64(size) / 3}
+				s, proxy := throughProxy(t, srv, Options{Stall: time.Second}) // the first answer has three attempts
+				s.carry.within = time.Second
+				proxy.Set(fault)
 				r, _, err := s.Get(t.Context(), "key")
 				if err != nil {
 					t.Fatal(err)
@@ -260,21 +258,21 @@ func TestS3DownloadStallsAgainAndAgain(t *testing.T) {
 	srv := startS3(t)
 	for sort, size := range downloadSizes() {
 		t.Run(sort, func(t *testing.T) {
+			put(t, open(t, srv.URL("bucket", "stalls"), Options{Getenv: srv.Getenv}), "key", noise(1, size))
 			proxy := testenv.StartHTTPProxy(t, srv.Addr())
 			at := testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "stalls")
-			s := open(t, at, Options{Getenv: srv.Getenv, Stall: 200 * time.Millisecond, Patience: time.Second})
-			put(t, s, "key", noise(1, size))
+			s := open(t, at, Options{Getenv: srv.Getenv, Stall: time.Second})
 			proxy.Set(testenv.Rule{Method: http.MethodGet, Path: "/key", At: testenv.InDownload, Kind: testenv.Hang})
-			began := time.Now()
 			r, _, err := s.Get(t.Context(), "key")
 			if err == nil {
 				defer r.Close()
 				_, err = io.Copy(io.Discard, r)
 			}
-			if status.ReasonOf(err) != status.ReasonStoreUnreachable || time.Since(began) > 10*time.Second {
-				t.Errorf("after %s: %v", time.Since(began), err)
+			if status.ReasonOf(err) != status.ReasonStoreUnreachable {
+				t.Errorf("got %v", err)
 			}
-			if n := proxy.Struck(); n <= maxStalls {
+			// Each half of what is left would be a stall of its own, two dozen for a byte.
+			if n := proxy.Struck(); n <= maxStalls || n > (maxStalls+1)*rangeBuffers {
 				t.Errorf("it stalled %d times", n)
 			}
 		})

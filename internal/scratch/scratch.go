@@ -162,12 +162,15 @@ func Version(ctx context.Context, program string, environ []string) (string, err
 
 // versionOf asks a program what it is: "redis", "7.0.15".
 func versionOf(ctx context.Context, program string, environ []string) (kind, version string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd := exec.CommandContext(limited, program, "--version")
 	cmd.Env = environment(environ)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
+	if err != nil && ctx.Err() != nil { // it was killed for that
+		return "", "", status.WithReason(status.ReasonCanceled, fmt.Errorf("%s --version: %w", program, context.Cause(ctx)))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, statErr := os.Stat(program); statErr == nil { // execve says the same of both
 			err = errors.New("its loader or a library of it is not in this container")

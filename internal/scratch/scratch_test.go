@@ -77,9 +77,6 @@ func TestLoad(t *testing.T) {
 
 // Each fault of the file is damage; each other trouble is none.
 func TestLoadRefused(t *testing.T) {
-	flip := func(at int) func([]byte) []byte {
-		return func(b []byte) []byte { b[len(b)/2+at] ^= 0x55; return b }
-	}
 	for _, tt := range []struct {
 		name   string
 		edit   func([]byte) []byte
@@ -87,7 +84,9 @@ func TestLoadRefused(t *testing.T) {
 		want   string
 	}{
 		{"cut", func(b []byte) []byte { return b[:len(b)/2] }, status.ReasonCorrupt, "the server ended"},
-		{"a byte flipped", flip(0), status.ReasonCorrupt, "the server ended"},
+		// In a value: one that says what follows may lead the server to anything, to a
+		// module that it does not know, too.
+		{"a byte flipped", func(b []byte) []byte { b[strings.Index(string(b), "value:1000")] ^= 1; return b }, status.ReasonCorrupt, "the server ended"},
 		{"nothing in it", func([]byte) []byte { return []byte("REDIS0009") }, status.ReasonCorrupt, "the server ended"},
 		{"no RDB", func([]byte) []byte { return []byte(strings.Repeat("hello world ", 10)) }, status.ReasonCorrupt, "the server ended"},
 		{"a version of the future", func(b []byte) []byte { copy(b, "REDIS0012"); return b }, status.ReasonRejected, "cannot load RDB version 12"},
@@ -134,6 +133,18 @@ func TestLoadGivenUp(t *testing.T) {
 	if pids := serversIn(t, dir); len(pids) != 0 {
 		t.Errorf("servers are left: %v", pids)
 	}
+
+	mute := filepath.Join(t.TempDir(), "redis-server")
+	if err := os.WriteFile(mute, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(testContext(t), 100*time.Millisecond)
+	defer cancel()
+	server.Program = mute
+	if _, err = server.Load(ctx, dir, 0, nil); !errors.Is(err, context.DeadlineExceeded) || status.ReasonOf(err) != status.ReasonCanceled {
+		t.Errorf("canceled before it has said its version: %v (reason %s)", err, status.ReasonOf(err))
+	}
+
 	long := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
 	if _, err := server.Load(testContext(t), long, 0, nil); status.ReasonOf(err) != status.ReasonFile || !strings.Contains(status.HintOf(err), "TMPDIR") {
 		t.Errorf("a path that no socket can have: %v", err)
@@ -178,7 +189,7 @@ func TestTrapScratchServerOutlivesItsParent(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	waited = true
-	testenv.Eventually(t, 5*time.Second, func() error {
+	testenv.Eventually(t, 20*time.Second, func() error {
 		if pids := serversIn(t, dir); len(pids) != 0 {
 			return errors.New("it lives on")
 		}

@@ -195,14 +195,7 @@ func TestSnapshotsOfACluster(t *testing.T) {
 	nodes[0].Meet(t, replica)
 	empty := testenv.StartClusterNode(t)
 	nodes[0].Meet(t, empty)
-	testenv.Eventually(t, 20*time.Second, func() error {
-		for _, n := range append(nodes[:3:3], replica, empty) {
-			if info := n.Do(t, "CLUSTER", "INFO").(string); !strings.Contains(info, "cluster_known_nodes:5") {
-				return fmt.Errorf("%s", info)
-			}
-		}
-		return nil
-	})
+	acquainted(t, append(nodes[:3:3], replica, empty))
 	replica.Do(t, "CLUSTER", "REPLICATE", nodes[1].NodeID(t))
 	linkUp(t, replica)
 	s, _ := dirStore(t)
@@ -281,6 +274,26 @@ func TestSnapshotsOfACluster(t *testing.T) {
 	if diff := cmp.Diff([]string{"00000", "05461", "10922", "east"}, names); diff != "" {
 		t.Errorf("shards (-want +got):\n%s", diff)
 	}
+}
+
+// acquainted waits until each of the nodes knows all others by their ids. One that
+// was only heard of has another id until it answers.
+func acquainted(t *testing.T, nodes []*testenv.Redis) {
+	t.Helper()
+	testenv.Eventually(t, 30*time.Second, func() error {
+		for _, n := range nodes {
+			known := n.Do(t, "CLUSTER", "NODES").(string)
+			for _, other := range nodes {
+				if !strings.Contains(known, other.NodeID(t)) {
+					return fmt.Errorf("%s does not know %s:\n%s", n.Addr, other.Addr, known)
+				}
+			}
+			if strings.Contains(known, "handshake") {
+				return fmt.Errorf("%s:\n%s", n.Addr, known)
+			}
+		}
+		return nil
+	})
 }
 
 // linkUp waits until a replica has its master's data.

@@ -157,8 +157,8 @@ func TestClusterRestoreHeedsItsReplicas(t *testing.T) {
 	const lost, replica = 2, 5
 	view := nodes[0].Do(t, "CLUSTER", "NODES").(string)
 	id := nodes[0].NodeID(t)
+	nodes[replica].Kill(t) // first: it must not be promoted
 	nodes[lost].Kill(t)
-	nodes[replica].Kill(t)
 	pods[lost].dir = t.TempDir()
 	refused := func(o RestoreOptions, text string) {
 		t.Helper()
@@ -476,7 +476,7 @@ func TestClusterRestoreInTheMiddleOfAMove(t *testing.T) {
 	to.Do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.NodeID(t))
 	from.Do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", to.NodeID(t))
 	for i := range 10 {
-		from.Do(t, "MIGRATE", "127.0.0.1", fmt.Sprint(to.Port), fmt.Sprintf("{a}:%d", i), "0", "1000")
+		from.Do(t, "MIGRATE", "127.0.0.1", fmt.Sprint(to.Port), fmt.Sprintf("{a}:%d", i), "0", "20000")
 	}
 	for _, n := range nodes {
 		f.set = append(f.set, mustSnapshot(t, newTestSnapshotter(t, n, s)))

@@ -158,7 +158,7 @@ func restoreOf(pods []*newcomer, i int, change func(*RestoreOptions)) RestoreOpt
 		Shard: ShardAuto, Pod: fmt.Sprintf("redis-%d", i), Peers: peers, Name: "test",
 		Address: pods[i].ip, Wait: 0,
 		Dial: func(peer ClusterPeer, ip string) PeerConn {
-			return redis.New(redis.Options{Addr: net.JoinHostPort(ip, strconv.Itoa(peer.Port)), Timeout: 2 * time.Second})
+			return redis.New(redis.Options{Addr: net.JoinHostPort(ip, strconv.Itoa(peer.Port))})
 		},
 		Lookup: func(_ context.Context, host string) ([]string, error) {
 			if a, ok := addresses[host]; ok {

@@ -25,7 +25,7 @@ func peersOf(tb testing.TB, addrs ...string) PeerOptions {
 	tb.Helper()
 	o := PeerOptions{
 		Dial: func(p PeerAddress, ip string) PeerConn {
-			return redis.New(redis.Options{Addr: net.JoinHostPort(ip, p.Port), Timeout: 2 * time.Second})
+			return redis.New(redis.Options{Addr: net.JoinHostPort(ip, p.Port)}) // peerTimeout is shorter
 		},
 		Own:  func(netip.Addr, string) bool { return false },
 		Wait: time.Second,

@@ -422,13 +422,15 @@ func TestTrapNewerFormat(t *testing.T) {
 // until its master says so. Restore says how many could be lost, before.
 func TestTrapExpiredKeys(t *testing.T) {
 	server := testenv.StartRedis(t)
+	server.Do(t, "DEBUG", "SET-ACTIVE-EXPIRE", "0") // none may go before it was saved
 	for i := range 25 {
 		server.Do(t, "SET", "short:"+strconv.Itoa(i), "value", "PX", "1500")
 	}
 	server.Do(t, "SET", "long", "value")
 	s, _ := dirStore(t)
 	m := mustSnapshot(t, newTestSnapshotter(t, server, s))
-	testenv.Eventually(t, 10*time.Second, func() error {
+	server.Do(t, "DEBUG", "SET-ACTIVE-EXPIRE", "1")
+	testenv.Eventually(t, 20*time.Second, func() error {
 		if n := server.DBSize(t); n != 1 {
 			return fmt.Errorf("%d keys", n)
 		}

@@ -149,9 +149,11 @@ func TestReplicaGetsANewAddressDuringAFullCopy(t *testing.T) {
 	t.Parallel()
 	master := testenv.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	master.Fill(t, "key", 1500, 1000)
-	master.Do(t, "CONFIG", "SET", "rdb-key-save-delay", "1000") // µs: the copy takes 1.5 s
+	link := testenv.StartProxy(t, master.Addr)
+	link.Set(testenv.Fault{Kind: testenv.Hang, AfterDownload: 20 << 10}) // in the middle of the copy
 	replica := testenv.StartRedis(t, "--bind", "127.0.0.2", "--replica-announce-ip", "127.0.0.2")
-	replica.Do(t, "REPLICAOF", "127.0.0.1", strconv.Itoa(master.Port))
+	_, port, _ := strings.Cut(link.Addr, ":")
+	replica.Do(t, "REPLICAOF", "127.0.0.1", port)
 	testenv.Eventually(t, 10*time.Second, func() error {
 		if infoOf(t, replica, "replication").Get("master_sync_in_progress") != "1" {
 			return errors.New("no full copy runs")
@@ -160,6 +162,7 @@ func TestReplicaGetsANewAddressDuringAFullCopy(t *testing.T) {
 	})
 	j := run(t, replica.Client(t), Options{Address: "127.0.0.3"})
 	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting); the master learns the new address when the copy from it is complete")
+	link.Set(testenv.Fault{})
 	replicaAt(t, master, "127.0.0.3")
 	j.says(t, status.OK, "replica-announce-ip is 127.0.0.3 (setting)")
 	if got := infoOf(t, master, "stats").Get("sync_full"); got != "1" {
@@ -206,7 +209,7 @@ func TestMasterAndAddressThatChanges(t *testing.T) {
 
 	// Somebody else changes it back.
 	r.Do(t, "CONFIG", "SET", replicaParam, "10.1.1.1")
-	testenv.Eventually(t, 5*time.Second, func() error {
+	testenv.Eventually(t, 20*time.Second, func() error {
 		if got := get(t, r, replicaParam); got != "10.1.1.2" {
 			return fmt.Errorf("the server says %q", got)
 		}
@@ -318,7 +321,7 @@ func TestClusterWithAStaleAddress(t *testing.T) {
 
 	start := time.Now()
 	j := run(t, nodes[2].Client(t), Options{Address: "127.0.0.23"})
-	testenv.Eventually(t, 5*time.Second, func() error { return peersSay("127.0.0.23") })
+	testenv.Eventually(t, 20*time.Second, func() error { return peersSay("127.0.0.23") })
 	t.Logf("the peers know the right address after %s", time.Since(start).Round(time.Millisecond))
 	j.says(t, status.OK, "cluster-announce-ip is 127.0.0.23 (setting)")
 }

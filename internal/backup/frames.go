@@ -18,8 +18,8 @@ import (
 // It costs 0.3 % of the stored size, and zstd reads the sequence like one frame.
 const (
 	frameSize = 1 << 20
-	// What a manifest may say, see Object.FrameSize.
-	minFrameSize = 4 << 10
+	// maxFrameSize is what fits into memory, see newFrameReader. Larger frames are
+	// read like one.
 	maxFrameSize = 2 << 20
 
 	// frameWorkers is how many cores decompress at most: about 2 GB/s of an RDB, more
@@ -97,7 +97,11 @@ type frame struct {
 // close must be called.
 func newFrameReader(r io.Reader, size int) (*frameReader, error) {
 	workers := min(runtime.GOMAXPROCS(0), frameWorkers)
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(uint64(size)))
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(workers),
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecodeAllCapLimit(true),     // that of frame.plain
+		zstd.WithDecoderMaxMemory(maxWindow)) // the header of a frame may name a window that is larger than the frame
 	if err != nil {
 		return nil, err
 	}

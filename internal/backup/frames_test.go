@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -231,21 +233,22 @@ func TestFramesMemory(t *testing.T) {
 
 // FuzzFrames holds what is read from frames to what zstd reads from the whole.
 func FuzzFrames(f *testing.F) {
-	for _, data := range [][]byte{text(10), text(3 * minFrameSize), noise(2 * minFrameSize), bytes.Repeat([]byte{9}, 5*minFrameSize)} {
+	const size = 4 << 10
+	for _, data := range [][]byte{text(10), text(3 * size), noise(2 * size), bytes.Repeat([]byte{9}, 5*size)} {
 		enc, err := zstd.NewWriter(nil)
 		if err != nil {
 			f.Fatal(err)
 		}
 		var all []byte
 		for len(data) > 0 {
-			n := min(len(data), minFrameSize)
+			n := min(len(data), size)
 			all = enc.EncodeAll(data[:n], all)
 			data = data[n:]
 		}
 		f.Add(all)
 	}
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		got, err := unframe(t, bytes.NewReader(stored), minFrameSize)
+		got, err := unframe(t, bytes.NewReader(stored), size)
 		if err != nil {
 			return
 		}
@@ -260,17 +263,42 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-func TestObjectFrameSize(t *testing.T) {
-	for size, want := range map[int]string{
-		0: "", minFrameSize: "", frameSize: "", maxFrameSize: "",
-		minFrameSize - 1: "object.frame_size is 4095, with zstd 4096 to 2097152 are allowed",
-		maxFrameSize + 1: "object.frame_size is 2097153, with zstd 4096 to 2097152 are allowed",
-		-1:               "object.frame_size is -1, with zstd 4096 to 2097152 are allowed",
-	} {
-		o := testManifest(noon, 0).Object
-		o.FrameSize = size
-		if got := joined(o.problems()...); want == "" && got != nil || want != "" && (got == nil || got.Error() != want) {
-			t.Errorf("%d: %v, want %q", size, got, want)
-		}
+// Frames of another size than this program's, a later one's for example, are read, and
+// the largest with no more memory.
+func TestFramesOfAnySize(t *testing.T) {
+	data := append(text(3*maxFrameSize), noise(maxFrameSize)...)
+	for _, size := range []int{1 << 10, frameSize / 2, frameSize, maxFrameSize, maxFrameSize + 1, 2 * maxFrameSize, len(data)} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			var stored bytes.Buffer
+			enc, err := zstd.NewWriter(&stored, zstd.WithWindowSize(maxWindow))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for piece := range slices.Chunk(data, size) {
+				enc.Reset(&stored)
+				if _, err := enc.Write(piece); err != nil {
+					t.Fatal(err)
+				}
+				if err := enc.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, done, err := decode(Object{Compression: CompressionZstd, FrameSize: size, Encryption: EncryptionNone}, identities{}, &stored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+			}
+			o := testManifest(noon, 0).Object
+			o.FrameSize = size
+			if err := joined(o.problems()...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := joined(Object{FrameSize: -1}.problems()...); err == nil || !strings.Contains(err.Error(), "object.frame_size is negative") {
+		t.Error(err)
 	}
 }

@@ -387,8 +387,7 @@ func (o Object) problems() problems {
 		known = false
 		check(false, "object.compression %.80q is not known: %w", o.Compression, ErrNewerFormat)
 	}
-	check(o.FrameSize == 0 || o.Compression == CompressionZstd && o.FrameSize >= minFrameSize && o.FrameSize <= maxFrameSize,
-		"object.frame_size is %d, with zstd %d to %d are allowed", o.FrameSize, minFrameSize, maxFrameSize)
+	check(o.FrameSize >= 0, "object.frame_size is negative")
 	switch o.Encryption {
 	case EncryptionNone:
 		check(len(o.Recipients) == 0, "object.recipients are given, but object.encryption is %q", EncryptionNone)

@@ -308,7 +308,7 @@ func decode(o Object, ids identities, r io.Reader) (lender, func(), error) {
 	case CompressionNone:
 		return newBuffered(r), func() {}, nil
 	case CompressionZstd:
-		if o.FrameSize > 0 {
+		if o.FrameSize > 0 && o.FrameSize <= maxFrameSize {
 			f, err := newFrameReader(r, o.FrameSize)
 			if err != nil {
 				return nil, nil, decodeError("decompress", err)

@@ -359,8 +359,8 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 // chosen is Get, with what to do about a manifest that is damaged.
 func (c *Catalogue) chosen(ctx context.Context, id string) (Manifest, error) {
 	m, err := c.Get(ctx, id)
-	if status.ReasonOf(err) == status.ReasonCorrupt && status.HintOf(err) == "" {
-		err = status.WithHint(status.ReasonCorrupt, "name another snapshot by its id; the data of this one may be whole all the same, see docs/fetch-by-hand.md", err)
+	if status.ReasonOf(err) == status.ReasonCorrupt && !errors.Is(err, ErrNewerFormat) {
+		err = status.WithHint(status.ReasonCorrupt, "name another snapshot by its id; "+hintByHand, err)
 	}
 	return m, err
 }

@@ -158,7 +158,7 @@ func TestCatalogueDamagedManifest(t *testing.T) {
 			for _, what := range []string{"latest", bad} {
 				_, err := c.Find(ctx, what)
 				wantError(t, err, status.ReasonCorrupt, "snapshot "+bad+": manifest: not a manifest: unexpected end of JSON input")
-				if got, want := status.HintOf(err), "name another snapshot by its id; the data of this one may be whole all the same, see docs/fetch-by-hand.md"; got != want {
+				if got, want := status.HintOf(err), "name another snapshot by its id; the data beside the manifest may be whole all the same, see docs/fetch-by-hand.md"; got != want {
 					t.Errorf("hint %q, want %q", got, want)
 				}
 			}

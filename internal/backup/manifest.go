@@ -41,7 +41,10 @@ const (
 // redis-sidecar wrote. The snapshot may be perfectly good.
 var ErrNewerFormat = errors.New("written by a newer redis-sidecar")
 
-const hintUpgrade = "the snapshot was made by a newer redis-sidecar: upgrade this one"
+const (
+	hintUpgrade = "the snapshot was made by a newer redis-sidecar: upgrade this one"
+	hintByHand  = "the data beside the manifest may be whole all the same, see docs/fetch-by-hand.md"
+)
 
 // Manifest says what one snapshot is. It is the last object written: a snapshot
 // exists when its manifest does. The JSON form is documented in
@@ -221,7 +224,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if errors.Is(err, ErrNewerFormat) {
 		return Manifest{}, status.WithHint(status.ReasonCorrupt, hintUpgrade, err)
 	}
-	return Manifest{}, status.WithReason(status.ReasonCorrupt, err)
+	return Manifest{}, status.WithHint(status.ReasonCorrupt, hintByHand, err)
 }
 
 func parseManifest(b []byte) (Manifest, error) {

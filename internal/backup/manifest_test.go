@@ -130,6 +130,13 @@ func TestManifestBad(t *testing.T) {
 			}
 			_, err := ReadManifest(bytes.NewReader(b))
 			wantError(t, err, status.ReasonCorrupt, tt.want)
+			want := hintByHand
+			if tt.newer {
+				want = hintUpgrade
+			}
+			if got := status.HintOf(err); got != want {
+				t.Errorf("hint %q, want %q", got, want)
+			}
 			if got := errors.Is(err, ErrNewerFormat); got != tt.newer {
 				t.Errorf("errors.Is(err, ErrNewerFormat) = %v", got)
 			}

@@ -175,6 +175,9 @@ func (l *loader) flagProblem(fs *flag.FlagSet, arg string, err error, names []st
 		p.What, p.Hint = "needs a value", "--"+name+"=VALUE"
 		if !strings.HasPrefix(err.Error(), "flag needs an argument") {
 			p.What, p.Hint = "the value is not valid", "--help says what it may be"
+			if b, ok := fs.Lookup(name).Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+				p.What, p.Hint = "takes no value but true or false", "--"+name+" alone is true"
+			}
 		}
 	}
 	l.problem(p)

@@ -51,10 +51,13 @@ func fillDisk(t *trial, dir string) string {
 }
 
 func serverDiskFillsUp(t *trial) {
-	w := newWorld(t, options{data: tmpfs(t, "28m"), redis: []string{"--rdb-key-save-delay", "3000"}})
+	w := newWorld(t, options{data: tmpfs(t, "28m"), redis: []string{"--rdb-key-save-delay", "20000"}})
 	before := w.truth.saves()
 	filler := make(chan string, 1)
-	run := w.arm(step{rule: at(testenv.InUpload, http.MethodPut, "/dump.rdb", "partNumber=1&")}, func(*sidecar) { filler <- fillDisk(t, w.redis.Dir) })
+	run := w.arm(step{rule: at(testenv.InUpload, http.MethodPut, "/dump.rdb", "partNumber=1&")}, func(*sidecar) {
+		filler <- fillDisk(t, w.redis.Dir)
+		w.redis.Do(w, "CONFIG", "SET", "rdb-key-save-delay", "3000") // of the next saves
+	})
 	code := run.wait(w, time.Minute)
 	w.disarm()
 	w.judge(run, code, fails)

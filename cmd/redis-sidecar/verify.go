@@ -27,7 +27,7 @@ func backupVerifyCommand() *command {
 	var f verifyFlags
 	return &command{
 		name: "backup verify", args: "SNAPSHOT…", summary: "Download snapshots and check every byte of them against their manifests.",
-		text: "Checks the SHA-256 of the stored object, decrypts and decompresses it, checks the CRC64 of the RDB, walks it to its\n" +
+		text: "Checks the SHA-256 of the stored object, decrypts and decompresses it, checks size and CRC64 of the RDB, walks it to its\n" +
 			"end and counts its keys. Of an encrypted snapshot, without backup.encryption.identity-file, only the stored object is checked.\n" +
 			"SNAPSHOT is " + snapshotArg + ".\n" +
 			"What it finds is recorded beside the snapshot (verified.json), unless the credentials may not write.",

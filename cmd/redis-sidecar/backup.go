@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 	"github.com/redis-sidecar/redis-sidecar/internal/human"
+	"github.com/redis-sidecar/redis-sidecar/internal/settings"
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
@@ -150,17 +151,28 @@ func backupNow(ctx context.Context, e *env, l *loaded, snap *backup.Snapshotter,
 	line := newProgressLine(e, l.log, "backup")
 	m, err := snap.Snapshot(ctx, line.backupProgress)
 	line.done()
-	if err := snap.Mend(ctx); err != nil && ctx.Err() == nil {
-		l.log.Error("after the snapshot", "error", err, "hint", status.HintOf(err))
+	// Mend has logged it if the server refuses writes. That it does not answer is no news after a failure.
+	if mend := snap.Mend(ctx); mend != nil && err == nil && ctx.Err() == nil && status.ReasonOf(mend) != status.ReasonMisconf {
+		l.log.Warn("the snapshot is stored, but it is not known whether the server takes writes", "error", mend, "hint", status.HintOf(mend))
 	}
 	if err != nil {
-		return snapshotError(err)
+		return snapshotError(l.withAddress(err))
 	}
 	fmt.Fprintf(e.stdout, "%s  %d keys  %s RDB  %s stored  %s  verified\n", m.ID, m.RDB.Keys, human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), seconds(m.Durations.Total))
 	if !pruning {
 		return nil
 	}
 	return prune(ctx, e, l, snap.Catalogue(), false, false)
+}
+
+// withAddress names the server of errors that are about reaching it: the agent has
+// said at its start which one it is, a command has not.
+func (l *loaded) withAddress(err error) error {
+	switch status.ReasonOf(err) {
+	case status.ReasonUnreachable, status.ReasonTimeout, status.ReasonTLS, status.ReasonAuth, status.ReasonProtocol:
+		return fmt.Errorf("%s: %w", settings.RedactURL(l.Redis.Addr), err)
+	}
+	return err
 }
 
 // underLease takes the lease, so that one snapshot is taken at a time. A lease that

@@ -19,8 +19,11 @@ func backupListCommand() *command {
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
 		text: "RATIO is the size of the RDB divided by what it takes in the store.\n" +
 			"VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
-			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one\n" +
-			"that a newer redis-sidecar has written.",
+			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one
+" +
+			"that a newer redis-sidecar has written. TIME has no fraction of a second: as a time to restore it means the snapshot before.
+" +
+			"To restore this one, give its ID. Below the table is the newest that is not known to be damaged, and the newest that was verified.",
 		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,
 		sections: catalogueSections,
@@ -44,7 +47,7 @@ func backupListCommand() *command {
 			if asJSON {
 				err = printJSON(e.stdout, entriesForJSON(entries))
 			} else {
-				err = printEntries(e.stdout, entries, c.String())
+				err = printEntries(e.stdout, entries, noSnapshots(c))
 			}
 			if err == nil && broken > 0 {
 				return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", broken, len(entries)))
@@ -75,9 +78,14 @@ func entriesForJSON(entries []backup.Entry) []jsonEntry {
 	return out
 }
 
-func printEntries(w io.Writer, entries []backup.Entry, where string) error {
+// noSnapshots says that there are none, and where none are.
+func noSnapshots(c *backup.Catalogue) string {
+	return "no snapshots of " + c.Where()
+}
+
+func printEntries(w io.Writer, entries []backup.Entry, none string) error {
 	if len(entries) == 0 {
-		_, err := fmt.Fprintf(w, "no snapshots in %s\n", where)
+		_, err := fmt.Fprintln(w, none)
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -105,7 +113,27 @@ func printEntries(w io.Writer, entries []backup.Entry, where string) error {
 			human.Bytes(m.RDB.Size), human.Bytes(m.Object.Size), float64(m.RDB.Size)/float64(m.Object.Size),
 			m.Server.Version, m.Server.Pod, m.Server.Role, m.Source, encrypted, verifiedText(x.Verified))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "newest good snapshot: %s\nnewest verified snapshot: %s\n", newestOf(entries, func(backup.Entry) bool { return true }),
+		newestOf(entries, func(x backup.Entry) bool { return x.Verified != nil }))
+	return err
+}
+
+// newestOf names the first of entries that is not known to be damaged and that fits.
+func newestOf(entries []backup.Entry, fits func(backup.Entry) bool) string {
+	for _, x := range entries {
+		if x.Err != nil || x.Verified != nil && !x.Verified.OK() || !fits(x) {
+			continue
+		}
+		s := fmt.Sprintf("%s, %s old", x.ID, shortAge(time.Since(x.Time)))
+		if x.Manifest.RDB.Walked && x.Manifest.RDB.Keys == 0 {
+			s += ", EMPTY"
+		}
+		return s
+	}
+	return "NONE of these"
 }
 
 func verifiedText(v *backup.Verification) string {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/backup"
 )
@@ -13,5 +15,31 @@ func TestListRatio(t *testing.T) {
 	m := backup.Manifest{RDB: backup.RDB{Size: 300}, Object: backup.Object{Size: 120}}
 	if err := printEntries(&out, []backup.Entry{{ID: "x", Manifest: m}}, ""); err != nil || !strings.Contains(out.String(), "  300 B  120 B   2.50 ") {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// Whether there is one to go back to stands below the table.
+func TestListSaysWhatIsSafe(t *testing.T) {
+	full := backup.Manifest{RDB: backup.RDB{Size: 300, Walked: true, Keys: 1}, Object: backup.Object{Size: 120}}
+	empty := backup.Manifest{RDB: backup.RDB{Size: 300, Walked: true}, Object: backup.Object{Size: 120}}
+	passed, damaged := &backup.Verification{Level: backup.LevelFull}, &backup.Verification{Damage: "x"}
+	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	for _, test := range []struct {
+		name    string
+		entries []backup.Entry
+		want    string
+	}{
+		{"the newest", []backup.Entry{{ID: "a", Manifest: full, Time: ago(3 * time.Hour)}, {ID: "b", Manifest: full, Time: ago(50 * time.Hour), Verified: passed}},
+			"newest good snapshot: a, 3h old\nnewest verified snapshot: b, 2d old\n"},
+		{"an older one", []backup.Entry{{ID: "a", Err: errors.New("x")}, {ID: "b", Manifest: full, Verified: damaged}, {ID: "c", Manifest: full, Time: ago(5 * time.Minute)}},
+			"newest good snapshot: c, 5m old\nnewest verified snapshot: NONE of these\n"},
+		{"an empty one", []backup.Entry{{ID: "a", Manifest: empty, Time: ago(3 * time.Hour), Verified: passed}},
+			"newest good snapshot: a, 3h old, EMPTY\nnewest verified snapshot: a, 3h old, EMPTY\n"},
+		{"none", []backup.Entry{{ID: "a", Manifest: full, Verified: damaged}}, "newest good snapshot: NONE of these\nnewest verified snapshot: NONE of these\n"},
+	} {
+		var out strings.Builder
+		if err := printEntries(&out, test.entries, ""); err != nil || !strings.HasSuffix(out.String(), "\n"+test.want) {
+			t.Errorf("%s: %v, want at the end\n%sgot\n%s", test.name, err, test.want, out.String())
+		}
 	}
 }

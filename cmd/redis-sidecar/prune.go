@@ -16,8 +16,9 @@ func backupPruneCommand() *command {
 	var dry, asJSON bool
 	return &command{
 		name: "backup prune", summary: "Delete the snapshots that no rule of backup.retention keeps.",
-		text: "The agent does the same after every snapshot. Whatever the rules say, the newest snapshot stays, the newest that holds keys,\n" +
-			"and the newest that passed its last verification. What the store keeps locked stays and is no failure.",
+		text: "The agent does the same after every snapshot, by its own rules. Those that it has from its command line are not known here:\n" +
+			"repeat them, or what they keep is deleted; --dry-run shows what would be. Whatever the rules say, the newest snapshot stays,\n" +
+			"the newest that holds keys, and the newest that passed its last verification. What the store keeps locked stays and is no failure.",
 		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon,
 		sections: catalogueSections,
@@ -120,6 +121,14 @@ func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry, asJ
 	}
 	if p.Guarded != "" {
 		fmt.Fprintf(e.stdout, "kept %s: no newer snapshot holds a tenth of its keys; if they were deleted on purpose: backup delete --force %s\n", p.Guarded, p.Guarded)
+	}
+	switch n := len(p.Keeps) + len(p.Deleted); {
+	case err != nil:
+	case n == 0:
+		fmt.Fprintln(e.stdout, noSnapshots(c))
+	default:
+		fmt.Fprintf(e.stdout, "%d of %s %s by the rules of this command: %s\n", len(p.Deleted), plural(n, "snapshot"),
+			map[bool]string{false: "deleted", true: "would be deleted"}[dry], rules)
 	}
 	return err
 }

@@ -101,6 +101,9 @@ func (c *Catalogue) Instance() string { return c.instance }
 // String names the place of the snapshots for people.
 func (c *Catalogue) String() string { return c.store.String() + " " + c.instance }
 
+// Where says it for people: the instance in the store.
+func (c *Catalogue) Where() string { return c.instance + " in " + c.store.String() }
+
 // Entry is one snapshot of the catalogue. Err is set, and Manifest but for its
 // ID empty, when the manifest is there but cannot be read or is not valid.
 type Entry struct {
@@ -326,7 +329,7 @@ func (c *Catalogue) Find(ctx context.Context, what string) (Manifest, error) {
 	case idErr == nil:
 		return c.chosen(ctx, what)
 	default:
-		return Manifest{}, status.WithHint(status.ReasonFile, `give "latest", an id as backup list shows it, or a time such as 2026-11-23T06:15:30Z`,
+		return Manifest{}, status.WithHint(status.ReasonStoreMissing, `give "latest", an id as backup list shows it, or a time such as 2026-11-23T06:15:30Z`,
 			fmt.Errorf("%w: %.120q is neither \"latest\" nor an id nor a time", ErrNotFound, what))
 	}
 	ids, err := c.IDs(ctx)

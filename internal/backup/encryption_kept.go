@@ -18,7 +18,7 @@ const hintUnencrypted = "set backup.encryption.recipients (or recipients-file) a
 func (s *Snapshotter) CheckKept(ctx context.Context) error {
 	m, ok, err := s.newestOfAll(ctx)
 	if err != nil {
-		return fmt.Errorf("are the snapshots encrypted: %w", err)
+		return err
 	}
 	s.learnFrom(m)
 	e := s.opts.Encryption

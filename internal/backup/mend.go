@@ -196,7 +196,11 @@ func (m *mender) ill(err error) {
 	const again = time.Minute
 	if now := m.now(); was == "" || was != err.Error() && now.Sub(m.said) >= again {
 		m.said = now
-		m.log.Error("the server refuses writes (MISCONF) until a save succeeds", "save", err, "hint", status.HintOf(err))
+		attrs := []any{"why_not_yet", err}
+		if hint := status.HintOf(err); hint != "" {
+			attrs = append(attrs, "hint", hint)
+		}
+		m.log.Error("the server refuses writes (MISCONF) until a save succeeds", attrs...)
 	}
 }
 
@@ -220,7 +224,7 @@ func (j *Job) startMending(ctx context.Context) (stop func()) {
 func (s *Snapshotter) Mend(ctx context.Context) error {
 	m := newMender(s.opts, s.redis, s.log)
 	if err := m.look(ctx, true); err != nil {
-		return fmt.Errorf("whether the server takes writes is not known: %w", err)
+		return err
 	}
 	if trouble := m.state(); trouble != "" {
 		return status.WithReason(status.ReasonMisconf, fmt.Errorf("the server refuses writes (MISCONF) until a save succeeds: %s", trouble))

@@ -421,7 +421,7 @@ func (r *restorer) find(ctx context.Context) (Manifest, error) {
 			return m, ofCluster
 		}
 		return m, status.WithHint(status.ReasonStoreMissing,
-			"check backup.store and backup.instance; for a new installation set restore.if-none to empty", err)
+			"check backup.store and backup.instance, or restore.store and restore.instance if they are set; for a new installation set restore.if-none to empty", err)
 	case errors.Is(err, ErrNotFound):
 		hint := status.HintOf(err)
 		if ids, listErr := r.cat.IDs(ctx); listErr == nil && hint == "" {

@@ -184,7 +184,7 @@ func TestMenderDoesNotFillTheLog(t *testing.T) {
 	}
 	m.well()
 	m.ill(errors.New("again"))
-	if !strings.Contains(log.String(), "save=again") {
+	if !strings.Contains(log.String(), "why_not_yet=again") {
 		t.Error("new trouble was not told")
 	}
 }

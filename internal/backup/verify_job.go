@@ -405,7 +405,11 @@ func (j *Job) verifyRun(ctx context.Context, failing bool) error {
 			run.passed = true
 			delete(j.verify.unrecorded, ids[n])
 			j.tally(func(c *verifyCounts) { c.passed++ })
-			j.rep.Logger().Info("a snapshot was verified", "snapshot", m.ID, "level", string(v.Level), "server", v.Server, "seconds", v.Duration)
+			attrs := []any{"snapshot", m.ID, "level", string(v.Level), "seconds", v.Duration}
+			if v.Server != "" {
+				attrs = append(attrs, "server", v.Server)
+			}
+			j.rep.Logger().Info("a snapshot was verified", attrs...)
 		default:
 			j.tally(func(c *verifyCounts) { c.failed++ })
 			if v.Level == "" {

@@ -19,10 +19,8 @@ func backupListCommand() *command {
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
 		text: "RATIO is the size of the RDB divided by what it takes in the store.\n" +
 			"VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
-			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one
-" +
-			"that a newer redis-sidecar has written. TIME has no fraction of a second: as a time to restore it means the snapshot before.
-" +
+			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one\n" +
+			"that a newer redis-sidecar has written. TIME has no fraction of a second: as a time to restore it means the snapshot before.\n" +
 			"To restore this one, give its ID. Below the table is the newest that is not known to be damaged, and the newest that was verified.",
 		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,

@@ -288,7 +288,9 @@ func TestFramesOfAnySize(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer done()
-			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+			flow := newFlow(r, nil)
+			defer flow.stop()
+			if got, err := io.ReadAll(flow); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
 			}
 			o := testManifest(noon, 0).Object

@@ -203,7 +203,7 @@ func TestRecovers(t *testing.T) {
 		t.Errorf("after the server came back: %v", err)
 	}
 	srv.Do(t, "CONFIG", "SET", "requirepass", "second")
-	srv.Signal(t, syscall.SIGSTOP) // a time-out ends the open connection, which stays authenticated otherwise
+	srv.Signal(t, syscall.SIGSTOP)                               // a time-out ends the open connection, which stays authenticated otherwise
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // enough to send something, at least
 	defer cancel()
 	if _, err := c.Do(ctx, "PING"); err == nil {

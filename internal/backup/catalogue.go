@@ -289,11 +289,20 @@ func (c *Catalogue) entry(ctx context.Context, id string) (Entry, error) {
 
 // Get reads the manifest of one snapshot. The error wraps ErrNotFound when there
 // is none, and carries status.ReasonCorrupt when it is damaged; see also
-// ErrNewerFormat.
+// ErrNewerFormat. As with data, one that was read amiss once is not: the retention
+// takes less care of what is damaged.
 func (c *Catalogue) Get(ctx context.Context, id string) (Manifest, error) {
 	if _, err := IDTime(id); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
+	m, err := c.readManifest(ctx, id)
+	if status.ReasonOf(err) == status.ReasonCorrupt && !errors.Is(err, ErrNewerFormat) {
+		m, err = c.readManifest(ctx, id)
+	}
+	return m, err
+}
+
+func (c *Catalogue) readManifest(ctx context.Context, id string) (Manifest, error) {
 	r, _, err := c.store.Get(ctx, c.manifestKey(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, fmt.Errorf("snapshot %s: %w", id, ErrNotFound)

@@ -1,10 +1,12 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,17 +16,18 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/testenv"
 )
 
-// alteringStore is a real store behind something that alters a byte of the data in
-// the first reads.
+// alteringStore is a real store behind something that alters a byte in the first reads
+// of an object.
 type alteringStore struct {
 	store.Store
+	of   string // its key, or a part of that; "" is data
 	left int    // reads that are altered
-	read func() // after each of data; may be nil
+	read func() // after each of them; may be nil
 }
 
 func (s *alteringStore) Get(ctx context.Context, key string) (io.ReadCloser, int64, error) {
 	r, size, err := s.Store.Get(ctx, key)
-	if err != nil || !strings.Contains(key, "/dump.rdb") {
+	if err != nil || !strings.Contains(key, cmp.Or(s.of, "/dump.rdb")) {
 		return r, size, err
 	}
 	if s.left > 0 {
@@ -78,6 +81,24 @@ func TestVerifyReadsTwice(t *testing.T) {
 			}
 			if text := log.String(); !strings.Contains(text, test.logged) || (test.logged == "") != (text == "") {
 				t.Errorf("log:\n%s", text)
+			}
+		})
+	}
+}
+
+// Nor is one bad read of a manifest: the last good snapshot would lose what protects it.
+func TestRetentionReadsManifestsTwice(t *testing.T) {
+	for bad, left := range []int{2, 2, 1} {
+		t.Run(strconv.Itoa(bad), func(t *testing.T) {
+			dir, _ := dirStore(t)
+			c := newTestCatalogue(t, dir)
+			good, newest := putReal(t, c, time.Now().Add(-2*time.Hour)), putReal(t, c, time.Now().Add(-time.Hour))
+			recordScheduled(t, c, good, time.Now())
+
+			s := &alteringStore{Store: dir, of: c.manifestKey(good.ID), left: bad}
+			p, err := newTestCatalogue(t, s).Prune(testContext(t), Retention{Last: 1}, false)
+			if err != nil || p.Kept() != left || p.Keeps[0].ID != newest.ID {
+				t.Errorf("%+v, %v; want %d to stay", p, err, left)
 			}
 		})
 	}

@@ -39,7 +39,10 @@ type keyValue struct {
 // newClusterFixture saves a cluster of n shards into a store.
 func newClusterFixture(t *testing.T, s Store, n int) *clusterFixture {
 	t.Helper()
-	f := &clusterFixture{store: s, base: newTestCatalogue(t, s), nodes: testenv.StartCluster(t, n)}
+	// None of them shall be taken for dead, and its slots for down, for a short while
+	// in which it gets no time.
+	nodes := testenv.StartCluster(t, n, "--cluster-node-timeout", "15000")
+	f := &clusterFixture{store: s, base: newTestCatalogue(t, s), nodes: nodes}
 	var names []string
 	write := func(name string, args ...string) {
 		names = append(names, name)

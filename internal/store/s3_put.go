@@ -186,11 +186,19 @@ type upload struct {
 	size  int64
 }
 
+// partsGrace is how long parts that are on their way have to arrive after an upload
+// has failed, or ctx has ended: one that the server has got, and not answered yet,
+// may appear after the upload is aborted, and nothing would remove it.
+const partsGrace = 3 * time.Second
+
 // send uploads all parts and completes the upload. Its error is complete.
 func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 	partCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, partCtx := errgroup.WithContext(partCtx)
+	sendCtx, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(partCtx, func() { time.AfterFunc(partsGrace, giveUp) })()
 	size := int64(len(part))
 	spare := make(chan []byte, mostBuffers)
 	for range buffers(size) - 1 {
@@ -208,7 +216,7 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader) error {
 		sent := part
 		g.Go(func() error {
 			defer func() { spare <- sent[:cap(sent)] }()
-			return u.sendPart(partCtx, number, sent)
+			return u.sendPart(sendCtx, number, sent)
 		})
 		if last {
 			break

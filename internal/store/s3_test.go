@@ -348,6 +348,26 @@ func TestS3UploadGivesUp(t *testing.T) {
 	}
 }
 
+// A part that is on its way when the source fails arrives before the upload is
+// aborted, not after it, when nobody would remove it.
+func TestS3PutFailsWhileAPartIsOnItsWay(t *testing.T) {
+	srv := startS3(t)
+	proxy := testenv.StartHTTPProxy(t, srv.Addr())
+	s := open(t, testenv.StoreURL(proxy.URL(), srv.Region, "bucket", "p"), Options{Getenv: srv.Getenv}).(*S3)
+	s.url.PartSize = mib
+	const delay = 500 * time.Millisecond
+	proxy.Set(testenv.Rule{Method: http.MethodPut, Query: "partNumber=1&", Delay: delay})
+	broken := errors.New("source broke")
+	began := time.Now()
+	_, err := s.Put(t.Context(), "key", &failing{r: noise(1, 3*mib/2), err: broken})
+	if took := time.Since(began); !errors.Is(err, broken) || proxy.Struck() != 1 || took < delay {
+		t.Errorf("got %v after %s, want the part's answer to be waited for", err, took)
+	}
+	if got := uploads(t, s); len(got) > 0 {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
 // An endpoint that is something else says so.
 func TestS3NotS3(t *testing.T) {
 	answer := "<!DOCTYPE html><title>Console</title>"

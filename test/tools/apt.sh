@@ -29,9 +29,15 @@ trap 'rm -f "$log" $mine' EXIT
 [ -z "$mine" ] || { printf '#!/bin/sh\nexit 101\n' >"$mine" && chmod 755 "$mine"; }
 
 install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
 }
 echo "installing ${missing[*]}"
 install >"$log" 2>&1 && exit 0
-# The package lists are old, or not there at all.
-(apt-get update -q && install) >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+# The package lists are old, or not there at all. Then it is the mirror, or another
+# apt-get, that may be better soon.
+for pause in 0 10 30; do
+  sleep "$pause"
+  (apt-get update -q && install) >"$log" 2>&1 && exit 0
+done
+cat "$log" >&2
+exit 1

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -114,8 +115,12 @@ func printEntries(w io.Writer, entries []backup.Entry, none string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "newest good snapshot: %s\nnewest verified snapshot: %s\n", newestOf(entries, func(backup.Entry) bool { return true }),
-		newestOf(entries, func(x backup.Entry) bool { return x.Verified != nil }))
+	ahead := func(x backup.Entry) bool { return x.Time.After(time.Now().Add(backup.ClockSlack)) }
+	fmt.Fprintf(w, "newest good snapshot: %s\n", newestOf(entries, func(x backup.Entry) bool { return !ahead(x) }))
+	_, err := fmt.Fprintf(w, "newest verified snapshot: %s\n", newestOf(entries, func(x backup.Entry) bool { return x.Verified != nil && !ahead(x) }))
+	if i := slices.IndexFunc(entries, ahead); i >= 0 {
+		_, err = fmt.Fprintf(w, "dated in the future: %s: a clock was wrong, and restore takes it for the latest\n", entries[i].ID)
+	}
 	return err
 }
 

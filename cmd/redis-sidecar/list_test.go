@@ -35,6 +35,8 @@ func TestListSaysWhatIsSafe(t *testing.T) {
 			"newest good snapshot: c, 5m old\nnewest verified snapshot: NONE of these\n"},
 		{"an empty one", []backup.Entry{{ID: "a", Manifest: empty, Time: ago(3 * time.Hour), Verified: passed}},
 			"newest good snapshot: a, 3h old, EMPTY\nnewest verified snapshot: a, 3h old, EMPTY\n"},
+		{"one of the future", []backup.Entry{{ID: "a", Manifest: full, Time: ago(-time.Hour), Verified: passed}, {ID: "b", Manifest: full, Time: ago(3 * time.Hour)}},
+			"newest good snapshot: b, 3h old\nnewest verified snapshot: NONE of these\ndated in the future: a: a clock was wrong, and restore takes it for the latest\n"},
 		{"none", []backup.Entry{{ID: "a", Manifest: full, Verified: damaged}}, "newest good snapshot: NONE of these\nnewest verified snapshot: NONE of these\n"},
 	} {
 		var out strings.Builder

@@ -135,7 +135,7 @@ type Job struct {
 	snapshotter *Snapshotter // nil until the store was opened
 	lease       *Lease       // nil until it was asked for
 	entries     map[string]Entry
-	present     Manifest  // the newest that is neither damaged nor of the future, see clockSlack; zero until known
+	present     Manifest  // the newest that is neither damaged nor of the future, see ClockSlack; zero until known
 	counted     string    // id of the snapshot that an @every schedule was last counted from
 	tick        time.Time // the scheduled time that the next run is for
 	lost        int       // looks in a row at which it was not known where the snapshots are, see Snapshotter.lost
@@ -624,6 +624,9 @@ func (j *Job) refresh(ctx context.Context) error {
 	}
 	j.entries, j.present = entries, present
 	j.snapshotter.learnFrom(present)
+	if present.ID != "" {
+		newest = present // one of the future would look new for as long as the clock was wrong
+	}
 	j.remember(newest)
 	j.setDetail(func(d *Detail) { d.Instance, d.Count, d.Snapshots = catalogue.Instance(), len(folders), lines })
 	return nil
@@ -633,7 +636,7 @@ func (j *Job) refresh(ctx context.Context) error {
 func ofTheFuture(ids []string, now time.Time) int {
 	n := slices.IndexFunc(ids, func(id string) bool {
 		at, _ := IDTime(id) // only valid ones are listed
-		return !at.After(now.Add(clockSlack))
+		return !at.After(now.Add(ClockSlack))
 	})
 	if n < 0 {
 		return len(ids)

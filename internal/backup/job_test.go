@@ -465,6 +465,13 @@ func TestJobWarnsOfSnapshotsOfTheFuture(t *testing.T) {
 		if d := j.report().Detail.(Detail); d.Count != 3 {
 			t.Errorf("%d snapshots", d.Count)
 		}
+		// It is not taken for a new one by who looks at the age of the last.
+		j.mu.Lock()
+		last := j.last
+		j.mu.Unlock()
+		if age := time.Since(last.CreatedAt); age < 0 || age > time.Minute {
+			t.Errorf("the last snapshot is %s, %s old", last.ID, age)
+		}
 	})
 }
 

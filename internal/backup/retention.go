@@ -137,9 +137,9 @@ type Pruned struct {
 // Kept is the number of snapshots that stay.
 func (p Pruned) Kept() int { return len(p.Keeps) }
 
-// clockSlack is how far two clocks may be apart before a snapshot counts as one
+// ClockSlack is how far two clocks may be apart before a snapshot counts as one
 // of the future.
-const clockSlack = 5 * time.Minute
+const ClockSlack = 5 * time.Minute
 
 // snapshotFacts is what the rules know of a snapshot.
 type snapshotFacts struct {
@@ -166,7 +166,7 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 	why = make([][]string, len(all))
 	add := func(i int, reason string) { why[i] = append(why[i], reason) }
 	first := 0
-	for ; first < len(all) && all[first].at.After(now.Add(clockSlack)); first++ {
+	for ; first < len(all) && all[first].at.After(now.Add(ClockSlack)); first++ {
 		add(first, whyAhead)
 	}
 	present, why2 := all[first:], why[first:]

@@ -93,8 +93,9 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 	j.verify.facts = all
 	var newest time.Time
 	broken := 0
+	soon := time.Now().Add(ClockSlack)
 	for _, f := range all {
-		if f.verified && newest.IsZero() {
+		if f.verified && newest.IsZero() && !f.at.After(soon) {
 			newest = f.at
 		}
 		if f.damaged {

@@ -533,7 +533,7 @@ func (j *Job) look(ctx context.Context, t task) error {
 	}
 	if j.lost > 0 {
 		if j.lost > lostQuietly {
-			j.succeed("the server has not said yet which shard of the cluster it is of")
+			j.succeed("the server has not said yet which shard of the cluster it is of", "", "")
 		}
 		return nil
 	}
@@ -541,9 +541,9 @@ func (j *Job) look(ctx context.Context, t task) error {
 	last, count := j.last, j.detail.Count
 	j.mu.Unlock()
 	if last.ID == "" {
-		j.succeed("no snapshot yet")
+		j.succeed("no snapshot yet", "", "")
 	} else {
-		j.succeed(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID))
+		j.succeed(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID), "", "")
 	}
 	return nil
 }

@@ -100,7 +100,9 @@ func (j *testJob) run() {
 
 // at lets time pass until then after the start.
 func (j *testJob) at(d time.Duration) {
-	<-time.After(time.Until(j.start.Add(d))) // synthetic: it takes no time
+	if left := time.Until(j.start.Add(d)); left > 0 { // a timer that is due at once crashes the race detector in a bubble (Go 1.26)
+		<-time.After(left) // synthetic: it takes no time
+	}
 	synctest.Wait()
 }
 
@@ -428,7 +430,7 @@ func TestJobRetentionFails(t *testing.T) {
 		}
 		j.run()
 		j.at(2*time.Hour + time.Second)
-		j.wantState(status.Warning, status.ReasonRetention, "; but: prune: delete snapshot 20000101T010000Z-redis-0-")
+		j.wantState(status.Warning, status.ReasonRetention, "; but prune: delete snapshot 20000101T010000Z-redis-0-")
 		j.wantTaken(time.Hour, 2*time.Hour)
 		if got := j.lastKeys(); got != 1 {
 			t.Errorf("last keys %v", got)
@@ -447,7 +449,7 @@ func TestJobWarnsOfEmptySnapshots(t *testing.T) {
 		j.keys = 0
 		j.run()
 		j.at(5*time.Hour + time.Second)
-		j.wantState(status.Warning, status.ReasonRetention, "; no newer snapshot holds keys, so the retention keeps "+good.ID)
+		j.wantState(status.Warning, status.ReasonRetention, "; but no newer snapshot holds keys, so the retention keeps "+good.ID)
 		if d := j.report().Detail.(Detail); d.Count != 3 {
 			t.Errorf("%d snapshots", d.Count)
 		}

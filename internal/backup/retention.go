@@ -94,6 +94,7 @@ const (
 	whyVerified = "last verified"
 	whyKeys     = "the newest with keys"
 	whyGuarded  = "no newer one holds half of its keys"
+	whyNone     = "none is known to be good"
 	whyNewer    = "written by a newer redis-sidecar"
 	whyLocked   = "locked"
 	whyFailed   = "could not be deleted"
@@ -181,8 +182,20 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 		}
 		return why
 	}
-	for i := range present[:min(r.Last, len(present))] {
-		add(i, whyLast)
+	// Damaged ones stay for a while, for who looks into it, in nobody's place.
+	good := 0
+	for i, f := range present {
+		if i < r.Last || good < r.Last && !f.damaged {
+			add(i, whyLast)
+		}
+		if !f.damaged {
+			good++
+		}
+	}
+	if good == 0 { // or it is the store that cannot be read
+		for i := range present {
+			add(i, whyNone)
+		}
 	}
 	zone := r.Zone
 	if zone == nil {
@@ -215,16 +228,16 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 	if i := slices.IndexFunc(present, snapshotFacts.sound); i >= 0 && len(why2[i]) == 0 {
 		add(i, whyKeys)
 	}
-	good := 0
+	stay := 0
 	for i, f := range present {
 		if len(why2[i]) > 0 && !f.damaged {
-			good++
+			stay++
 		}
 	}
 	for i, f := range present {
-		if good < r.MinCount && len(why2[i]) == 0 && !f.damaged {
+		if stay < r.MinCount && len(why2[i]) == 0 && !f.damaged {
 			add(i, whyMinCount)
-			good++
+			stay++
 		}
 	}
 	return why

@@ -168,7 +168,10 @@ func TestRetentionContents(t *testing.T) {
 		{"a damaged one holds nothing", Retention{Last: 1, ShrinkGuard: guard}, "3 900x 1000", "0 last; 2 no newer one holds half of its keys"},
 		{"the guard alone, even with nothing else", Retention{Daily: 1, ShrinkGuard: guard}, "1 1000", "0 daily; 1 no newer one holds half of its keys"},
 		{"damaged ones do not make up the least number", Retention{Last: 1, MinCount: 3}, "5 5x 5 5 5", "0 last; 2 min-count; 3 min-count"},
-		{"all are damaged", Retention{Last: 1, MinCount: 3}, "5x 5x 5x", "0 last"},
+		{"damaged ones are in nobody's place", Retention{Last: 2}, "5x 5 5x 5 5 5x", "0 last; 1 last; 3 last"},
+		{"and do not add up", Retention{Last: 2}, "5x 5x 5x 5x 5 5 5", "0 last; 1 last; 4 last; 5 last"},
+		{"all are damaged", Retention{Last: 1, MinCount: 3}, "5x 5x 5x", "0 last, none is known to be good; 1 none is known to be good; 2 none is known to be good"},
+		{"all are damaged, and there is no other rule", Retention{Daily: 1}, "5x 5x", "0 none is known to be good, daily; 1 none is known to be good"},
 		{"nothing there", Retention{Last: 1}, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -235,6 +238,13 @@ func FuzzRetention(f *testing.F) {
 		}
 		for i := range min(int(last), len(all)) {
 			must = append(must, i)
+		}
+		good := 0
+		for i, f := range all {
+			if good < int(last) && !f.damaged {
+				must = append(must, i)
+				good++
+			}
 		}
 		for _, i := range must {
 			if len(why[i]) == 0 {

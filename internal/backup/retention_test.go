@@ -43,7 +43,9 @@ func TestPrune(t *testing.T) {
 		{"the last with keys", []uint64{0, 0, 0, 5, 6}, nil, 2, []int{0, 1, 3}, 3},
 		{"one of those kept has keys", []uint64{0, 4, 0, 5}, nil, 2, []int{0, 1}, -1},
 		{"no keys at all", []uint64{0, 0, 0}, nil, 1, []int{0}, -1},
-		{"those kept are damaged", []uint64{1, 1, 1, 1}, []int{0, 1}, 2, []int{0, 1, 2}, 2},
+		{"those kept are damaged", []uint64{1, 1, 1, 1, 1}, []int{0, 1}, 2, []int{0, 1, 2, 3}, -1},
+		{"all that can be read are empty", []uint64{1, 0, 0, 0, 1}, []int{0}, 2, []int{0, 1, 2, 4}, 4},
+		{"all are damaged", []uint64{1, 1, 1}, []int{0, 1, 2}, 1, []int{0, 1, 2}, -1},
 		{"damaged ones go like others", []uint64{1, 1, 1}, []int{2}, 1, []int{0}, -1},
 	}
 	for _, tt := range tests {

@@ -202,14 +202,14 @@ func (j *Job) standBy(ctx context.Context, t *turn, why error) error {
 		return err
 	}
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.succeed("standing by: " + why.Error())
+	j.succeed("standing by: "+why.Error(), "", "")
 	return nil
 }
 
 // elsewhere ends a turn for which the snapshot is there.
 func (j *Job) elsewhere() {
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.succeed(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID))
+	j.succeed(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID), "", "")
 }
 
 // snapshot takes one and prunes, under the lease.
@@ -261,24 +261,25 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 	if err == nil {
 		err = j.refresh(ctx)
 	}
+	var reason status.Reason
+	but := ""
 	switch {
 	case err != nil:
-		j.rep.Warn(status.ReasonOf(err), message+"; but: "+err.Error())
+		reason, but = status.ReasonOf(err), err.Error()
 	case j.mend.state() != "":
-		j.rep.Warn(status.ReasonMisconf, message+"; but the server refuses writes (MISCONF) until a save succeeds: "+j.mend.state())
+		reason, but = status.ReasonMisconf, "the server refuses writes (MISCONF) until a save succeeds: "+j.mend.state()
 	case j.encryptedBefore(m) != "":
-		j.rep.Warn(status.ReasonKey, message+"; but it is not encrypted, and "+j.encryptedBefore(m)+" is: backup.encryption.recipients is not set here")
+		reason, but = status.ReasonKey, "it is not encrypted, and "+j.encryptedBefore(m)+" is: backup.encryption.recipients is not set here"
 	case len(pruned.Ahead) > 0:
-		j.rep.Warn(status.ReasonRetention, message+fmt.Sprintf("; but %d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0]))
+		reason, but = status.ReasonRetention, fmt.Sprintf("%d snapshots are dated in the future and hide it from a restore of the latest: check the clocks, then delete them by hand; the first is %s", len(pruned.Ahead), pruned.Ahead[0])
 	case pruned.Spared != "":
-		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds keys, so the retention keeps "+pruned.Spared)
+		reason, but = status.ReasonRetention, "no newer snapshot holds keys, so the retention keeps "+pruned.Spared
 	case pruned.Guarded != "":
-		j.rep.Warn(status.ReasonRetention, message+"; no newer snapshot holds a tenth of the keys of "+pruned.Guarded+", which the retention keeps: restore it, or delete it if that is right")
+		reason, but = status.ReasonRetention, "no newer snapshot holds a tenth of the keys of "+pruned.Guarded+", which the retention keeps: restore it, or delete it if that is right"
 	case j.lease.State().Mode == LeaseBestEffort:
-		j.rep.Warn(status.ReasonLease, message+"; but the store ignores conditional writes, so two pods may take a snapshot at the same time: both are whole, and count twice for the retention")
-	default:
-		j.succeed(message)
+		reason, but = status.ReasonLease, "the store ignores conditional writes, so two pods may take a snapshot at the same time: both are whole, and count twice for the retention"
 	}
+	j.succeed(message, reason, but)
 	return m, nil
 }
 

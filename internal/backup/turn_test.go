@@ -85,7 +85,7 @@ func TestJobsTakeOneSnapshotEvery(t *testing.T) {
 		js := pods(t, 3, "@every 1h", nil)
 		for i, j := range js {
 			j.takes = 30 * time.Second
-			<-time.After(time.Duration(i) * 7 * time.Minute) // they do not start together
+			js[0].at(time.Duration(i*(i+1)/2) * 7 * time.Minute) // they do not start together
 			j.run()
 		}
 		js[0].at(20*time.Hour + 30*time.Minute)

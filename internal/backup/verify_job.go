@@ -153,15 +153,23 @@ func (j *Job) brokenCount() int {
 	return j.verify.counts.broken
 }
 
-// succeed reports a good run, or what is wrong all the same.
-func (j *Job) succeed(message string) {
-	reason, text := j.trouble()
+// succeed reports a good run, with what is wrong all the same: but, of that run
+// ("" for nothing), and the trouble there is with the snapshots in the store.
+func (j *Job) succeed(message string, reason status.Reason, but string) {
+	why, text := j.trouble()
 	j.verify.shown = text
-	if text != "" {
-		j.rep.Warn(reason, message+"; but "+text)
+	switch {
+	case but == "" && text == "":
+		j.rep.Success(message)
 		return
+	case but == "":
+		reason, but = why, text
+	case why == status.ReasonCorrupt:
+		reason, but = why, text+"; and "+but
+	case text != "":
+		but += "; and " + text
 	}
-	j.rep.Success(message)
+	j.rep.Warn(reason, message+"; but "+but)
 }
 
 // tell reports what a look found that was not so before.
@@ -356,7 +364,7 @@ func (j *Job) verifyRun(ctx context.Context, failing bool) error {
 	catalogue := j.snapshotter.catalogue.WithIdentityFile(plan.IdentityFile)
 	run := j.verify.pending
 	if run == nil {
-		ids := sample(j.verify.facts, plan.Sample)
+		ids := sample(j.verify.facts, plan.Sample, time.Now())
 		if len(ids) == 0 {
 			return nil // all are of a newer program
 		}

@@ -162,6 +162,31 @@ func TestJobVerifyIsDueByTheStore(t *testing.T) {
 	})
 }
 
+// Damage is said also when a snapshot after it has something else to say, and a snapshot dated in
+// the future is not verified in the place of the newest.
+func TestJobDamageAndTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hourly, err := ParseSchedule("@every 1h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newVerifyJob(t, "@every 24h", func(o *Options) { o.Schedule = hourly })
+		c := newTestCatalogue(t, j.store)
+		bad := putReal(t, c, j.start.Add(-time.Minute))
+		good := putReal(t, c, j.start.Add(-time.Hour))
+		future := putReal(t, c, j.start.AddDate(1, 0, 0))
+		put(t, j.store, c.ObjectKey(bad), strings.Repeat("y", int(bad.Object.Size)))
+		j.run()
+		damage := "snapshot " + bad.ID + " is damaged, the last verified one is " + good.ID
+		j.wantState(status.Warning, status.ReasonCorrupt, damage)
+		if _, ok := j.verified()[future.ID]; ok {
+			t.Errorf("%s was verified, and not only the newest and what was taken before it", future.ID)
+		}
+		j.at(2 * time.Hour)
+		j.wantState(status.Warning, status.ReasonCorrupt, "; but "+damage+"; and 1 snapshots are dated in the future")
+	})
+}
+
 // Damage is loud, stays so until the snapshot is gone, and the last good one is
 // looked for.
 func TestJobVerifyFindsDamage(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Sample returns the ids to verify: the newest snapshot, and n others, those that
-// were not verified for the longest time. A snapshot counts as verified when it
+// Sample returns the ids to verify: the newest snapshot that is not dated in the
+// future, if there is one, and n others, those that were not verified for the longest time. A snapshot counts as verified when it
 // was taken, as it was read back then.
 func (c *Catalogue) Sample(ctx context.Context, n int) ([]string, error) {
 	folders, _, err := c.scan(ctx)
@@ -18,10 +18,10 @@ func (c *Catalogue) Sample(ctx context.Context, n int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sample(all, n), nil
+	return sample(all, n, time.Now()), nil
 }
 
-func sample(all []snapshotFacts, n int) []string {
+func sample(all []snapshotFacts, n int, now time.Time) []string {
 	// What a newer program has written, only that can verify.
 	all = slices.DeleteFunc(slices.Clone(all), func(f snapshotFacts) bool { return f.newer })
 	if len(all) == 0 {
@@ -33,9 +33,10 @@ func sample(all []snapshotFacts, n int) []string {
 		}
 		return f.at
 	}
-	newest, others := all[0].id, all[1:]
+	newest := max(0, slices.IndexFunc(all, func(f snapshotFacts) bool { return !f.at.After(now.Add(ClockSlack)) }))
+	ids := []string{all[newest].id}
+	others := slices.Delete(all, newest, newest+1)
 	slices.SortStableFunc(others, func(a, b snapshotFacts) int { return checked(a).Compare(checked(b)) })
-	ids := []string{newest}
 	for _, f := range others[:min(max(n, 0), len(others))] {
 		ids = append(ids, f.id)
 	}

@@ -120,7 +120,9 @@ func TestHungVolume(t *testing.T) {
 		where := place{dir: "/data"}
 		look := func(wait time.Duration, rdb float64, takes time.Duration) {
 			t.Helper()
-			<-time.After(wait)
+			if wait > 0 {
+				<-time.After(wait)
+			}
 			start := time.Now()
 			if got := c.current(where, start); got.rdb != rdb {
 				t.Errorf("size %v, want %v", got.rdb, rdb)

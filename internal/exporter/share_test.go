@@ -27,9 +27,7 @@ func (s *slow) Pipeline(ctx context.Context, commands ...[]string) ([]any, error
 	s.mu.Lock()
 	s.calls++
 	s.mu.Unlock()
-	select {
-	case <-time.After(s.takes):
-	case <-ctx.Done():
+	if pause(ctx, s.takes) != nil {
 		if ctx.Err() == context.Canceled {
 			s.mu.Lock()
 			s.gone++

@@ -205,7 +205,7 @@ func (l *Lease) acquire(ctx context.Context, purpose string) (*Hold, error) {
 		Holder: l.holder, Pod: l.pod, Purpose: purpose, Acquired: began.UTC().Round(time.Second), Expires: began.Add(l.ttl).UTC().Round(time.Second),
 		TTL: l.ttl.Seconds(), Fence: rec.Fence + 1, Process: l.process,
 	}
-	h := &Hold{lease: l, record: mine, written: began}
+	h := &Hold{lease: l, record: mine, written: began, ended: make(chan struct{})}
 	h.version, err = l.store.PutIf(ctx, l.key, encodeLease(mine), version)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -222,8 +222,7 @@ func (l *Lease) acquire(ctx context.Context, purpose string) (*Hold, error) {
 	l.mu.Lock()
 	l.held, l.last = true, mine
 	l.mu.Unlock()
-	h.ctx, h.cancel = context.WithCancelCause(ctx)
-	h.ended = make(chan struct{})
+	h.ctx, h.cancel = context.WithCancelCause(context.WithValue(ctx, holdKey{}, h))
 	go h.keep() //nolint:contextcheck // it is derived from ctx
 	return h, nil
 }
@@ -364,8 +363,10 @@ type Hold struct {
 	// owned by keep, and by Release after it
 	record  LeaseRecord
 	version string
-	written time.Time // not after the last good write, by the monotonic clock
 	lost    bool
+
+	mu      sync.Mutex
+	written time.Time // not after the last good write, by the monotonic clock
 }
 
 // Context is that of Acquire; it ends, too, when the lease is lost. See Err.
@@ -375,9 +376,40 @@ func (h *Hold) Context() context.Context { return h.ctx }
 // that was the cause.
 func (h *Hold) Err(err error) error {
 	if cause := context.Cause(h.ctx); err != nil && errors.Is(cause, errLeaseLost) {
-		return status.WithHint(status.ReasonLease, "nothing was published; is the store slow, or was this process stopped for a while? see also backup.lease.ttl", cause)
+		return lostError(cause)
 	}
 	return err
+}
+
+func lostError(cause error) error {
+	return status.WithHint(status.ReasonLease, "nothing was published; is the store slow, or was this process stopped for a while? see also backup.lease.ttl", cause)
+}
+
+// holdKey is where the context of work under a lease has its Hold.
+type holdKey struct{}
+
+// leaseLost returns why the work of ctx must not take effect: the lease that it is
+// under has run out, and somebody else may have it. A process that stood still would
+// be told only when keep has had its turn. It asks nothing; nil where there is no lease.
+func leaseLost(ctx context.Context) error {
+	h, _ := ctx.Value(holdKey{}).(*Hold)
+	if h == nil || time.Now().Before(h.until()) {
+		return nil
+	}
+	return lostError(fmt.Errorf("%w: it ran out before it was renewed", errLeaseLost))
+}
+
+// until is when the lease runs out, unless it is renewed.
+func (h *Hold) until() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.written.Add(h.lease.ttl)
+}
+
+func (h *Hold) wrote(began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.written = began
 }
 
 // keep renews the lease until the context ends.
@@ -386,7 +418,7 @@ func (h *Hold) keep() {
 	interval := h.lease.ttl / 4
 	pause := interval
 	for sleep(h.ctx, pause) == nil {
-		until := h.written.Add(h.lease.ttl)
+		until := h.until()
 		err := h.renew(until)
 		if h.ctx.Err() != nil {
 			return
@@ -439,7 +471,8 @@ func (h *Hold) write(ctx context.Context, next LeaseRecord, began time.Time) err
 		if _, err := l.store.Put(ctx, l.key, bytes.NewReader(encodeLease(next))); err != nil {
 			return err
 		}
-		h.record, h.written = next, began
+		h.record = next
+		h.wrote(began)
 		return nil
 	}
 	version, err := l.store.PutIf(ctx, l.key, encodeLease(next), h.version)
@@ -457,7 +490,8 @@ func (h *Hold) write(ctx context.Context, next LeaseRecord, began time.Time) err
 	if err != nil {
 		return err
 	}
-	h.record, h.version, h.written = next, version, began
+	h.record, h.version = next, version
+	h.wrote(began)
 	return nil
 }
 

@@ -226,6 +226,47 @@ func TestLeaseTakenOver(t *testing.T) {
 	})
 }
 
+// A process that stood still publishes nothing although nobody has told it yet that
+// its lease has run out.
+func TestLeaseLostBeforePublishing(t *testing.T) {
+	r := testenv.StartRedis(t)
+	fillRandom(t, r, 100, 10)
+	s, _ := dirStore(t)
+	var stands atomic.Bool
+	goOn := make(chan struct{})
+	slow := &hookedStore{Store: s, before: func(op, _ string) error {
+		if op == "put-if" && stands.Load() {
+			<-goOn
+		}
+		return nil
+	}}
+	l := newLease(slow, "test/"+leaseName, LeaseOptions{Pod: "redis-0", TTL: 3 * time.Second})
+	var during error
+	err := l.Do(testContext(t), "a snapshot", func(ctx context.Context) error {
+		_, err := newTestSnapshotter(t, r, slow).Snapshot(ctx, func(p Progress) {
+			if p.Phase != PhasePublish || stands.Swap(true) {
+				return
+			}
+			testenv.Eventually(t, 20*time.Second, func() error {
+				if leaseLost(ctx) == nil {
+					return errors.New("the lease has not run out")
+				}
+				return nil
+			})
+			during = ctx.Err()
+		})
+		close(goOn)
+		return err
+	})
+	if !stands.Load() || during != nil {
+		t.Fatalf("it did not come to publishing, or its context had ended: %v", during)
+	}
+	wantError(t, err, status.ReasonLease, "the backup lease was lost: ")
+	if ids, err := newTestCatalogue(t, s).IDs(testContext(t)); err != nil || len(ids) > 0 {
+		t.Errorf("published %v, %v", ids, err)
+	}
+}
+
 // The answer to a renewal is lost, and the store is away for less than the TTL: the
 // lease stays.
 func TestLeaseSurvivesTrouble(t *testing.T) {

@@ -331,6 +331,9 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 		ReadBack: seconds(readBack.Sub(uploaded)),
 		Total:    seconds(readBack.Sub(r.began)),
 	}
+	if err := leaseLost(ctx); err != nil {
+		return err
+	}
 	err = r.catalogue.publish(ctx, *m)
 	_, r.mayArrive = errors.AsType[mayArriveError](err)
 	return stalled(ctx, err)

@@ -134,8 +134,12 @@ func (o ExportOptions) write(ctx context.Context, cat *Catalogue, m Manifest, mt
 		return status.WithHint(status.ReasonDiskFull, "choose another place or remove files from it",
 			fmt.Errorf("%s has %s free, the RDB needs %s", dir, human.Bytes(free), human.Bytes(need)))
 	}
+	dump, err := newDumpFile(f, m)
+	if err != nil {
+		return err
+	}
 	mt.phase(PhaseDownload, m.Object.Size)
-	if err := cat.readVerified(ctx, m, newDumpFile(f, m), func(stored, _ int64) { mt.at(stored) }); err != nil {
+	if err := cat.readVerified(ctx, m, dump, func(stored, _ int64) { mt.at(stored) }); err != nil {
 		return err
 	}
 	mt.phase(PhasePlace, 0)

@@ -176,8 +176,12 @@ func (p *placement) download(ctx context.Context, cat *Catalogue, m Manifest, me
 			err = diskError("write dump", closeErr)
 		}
 	}()
+	dump, err := newDumpFile(f, m)
+	if err != nil {
+		return err
+	}
 	half := false
-	err = cat.readVerified(ctx, m, newDumpFile(f, m), func(stored, plain int64) {
+	err = cat.readVerified(ctx, m, dump, func(stored, plain int64) {
 		meter.at(stored)
 		if !half && plain >= m.RDB.Size/2 {
 			half = true
@@ -203,8 +207,12 @@ type dumpFile struct {
 	m     Manifest
 }
 
-func newDumpFile(f *os.File, m Manifest) *dumpFile {
-	return &dumpFile{f: f, left: m.RDB.Size, m: m}
+// newDumpFile makes sure that there is room for all of it.
+func newDumpFile(f *os.File, m Manifest) (*dumpFile, error) {
+	if err := reserve(f, m.RDB.Size); err != nil {
+		return nil, diskError("reserve room for the dump", err)
+	}
+	return &dumpFile{f: f, left: m.RDB.Size, m: m}, nil
 }
 
 func (d *dumpFile) Write(b []byte) (int, error) {

@@ -26,7 +26,8 @@ type Store interface {
 	// nothing visible.
 	Put(ctx context.Context, key string, r io.Reader) (size int64, err error)
 	// Get opens an object; the error satisfies errors.Is(err, fs.ErrNotExist)
-	// when there is none.
+	// when there is none. A reader yields exactly size bytes, or an error. What
+	// is also a lender is not copied.
 	Get(ctx context.Context, key string) (r io.ReadCloser, size int64, err error)
 	// Stat returns an object's size in bytes; its error is like that of Get.
 	Stat(ctx context.Context, key string) (size int64, err error)

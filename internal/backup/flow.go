@@ -6,15 +6,24 @@ import (
 	"sync/atomic"
 )
 
-// lender is a reader that hands out pieces without a copy of them. Like Read of an
-// io.Reader, lend may return a piece with an error, and is not called after one.
-// A piece is valid until giveBack is called, once, in whatever goroutine. There are
-// only so many: lend waits for one that is given back.
+// lender is a reader that hands out the buffers it has, without a copy of them.
+// Like Read of an io.Reader, Lend may return a piece with an error, and is not called
+// after one; without one, a piece has a byte at least. It is valid until giveBack is
+// called, once, in whatever goroutine. There are only so many: Lend waits for one that
+// is given back.
 type lender interface {
-	lend() (piece []byte, giveBack func(), err error)
+	Lend() (piece []byte, giveBack func(), err error)
 }
 
-// A buffered reader has so many buffers of so many bytes.
+// lenderOf lends what r has, or copies what it reads.
+func lenderOf(r io.Reader) lender {
+	if l, ok := r.(lender); ok {
+		return l
+	}
+	return newBuffered(r)
+}
+
+// A buffered reader has so many buffers of so many bytes, at most.
 const (
 	flowChunk  = 256 << 10
 	flowChunks = 6
@@ -24,18 +33,30 @@ const (
 type buffered struct {
 	r    io.Reader
 	free chan []byte
+	made int // buffers
 }
 
 func newBuffered(r io.Reader) *buffered {
-	b := &buffered{r, make(chan []byte, flowChunks)}
-	for range flowChunks {
-		b.free <- make([]byte, flowChunk)
-	}
-	return b
+	return &buffered{r: r, free: make(chan []byte, flowChunks)}
 }
 
-func (b *buffered) lend() (piece []byte, giveBack func(), err error) {
-	buf := <-b.free
+// buffer returns one that is free, or will be.
+func (b *buffered) buffer() []byte {
+	if b.made < flowChunks {
+		select {
+		case buf := <-b.free:
+			return buf
+		default:
+			b.made++
+			return make([]byte, flowChunk)
+		}
+	}
+	return <-b.free
+}
+
+// Lend implements lender.
+func (b *buffered) Lend() (piece []byte, giveBack func(), err error) {
+	buf := b.buffer()
 	giveBack = func() { b.free <- buf } // there is room for all
 	for range 100 {
 		n, err := b.r.Read(buf)
@@ -53,14 +74,15 @@ func (b *buffered) lend() (piece []byte, giveBack func(), err error) {
 
 // flow carries bytes from a lender to those who check and store them, on as many
 // cores as there are: it reads ahead in a goroutine of its own, and hands every
-// chunk to each of its writers, in theirs, and to whoever reads from the flow. The
-// slowest sets the pace. Exactly one of wait and stop ends it.
+// chunk to each of its writers, in theirs, and to whoever reads from the flow, or
+// borrows from it: it is a lender. The slowest sets the pace. Exactly one of
+// wait and stop ends it.
 type flow struct {
 	from lender
-	seen func()       // called after every Read and Next, in their goroutine; may be nil
+	seen func()       // called after every Read, Next and Lend, in their goroutine; may be nil
 	n    atomic.Int64 // bytes that they have returned
 
-	read    chan *chunk   // for Read and Next
+	read    chan *chunk   // for Read, Next and Lend
 	failed  chan struct{} // closed when a writer has failed, or by stop
 	running sync.WaitGroup
 
@@ -71,15 +93,25 @@ type flow struct {
 	err error // the first of from or a writer, other than io.EOF
 }
 
-// chunk is a piece of a flow; it is given back when everybody is done with it.
+// chunk is a piece that was lent and several hold; it is given back when all of them
+// have released it.
 type chunk struct {
 	data     []byte
-	left     atomic.Int32
+	holders  atomic.Int32
 	giveBack func()
 }
 
+func newChunk(data []byte, giveBack func(), holders int) *chunk {
+	c := &chunk{data: data, giveBack: giveBack}
+	c.holders.Store(int32(holders))
+	return c
+}
+
+// hold adds a holder; whoever calls it is one.
+func (c *chunk) hold() { c.holders.Add(1) }
+
 func (c *chunk) release() {
-	if c.left.Add(-1) == 0 {
+	if c.holders.Add(-1) == 0 {
 		c.giveBack()
 	}
 }
@@ -125,10 +157,9 @@ func (f *flow) pump(to []chan *chunk) {
 			return
 		default:
 		}
-		piece, giveBack, err := f.from.lend()
+		piece, giveBack, err := f.from.Lend()
 		if len(piece) > 0 {
-			c := &chunk{data: piece, giveBack: giveBack}
-			c.left.Store(int32(len(to)))
+			c := newChunk(piece, giveBack, len(to))
 			for _, ch := range to {
 				ch <- c
 			}
@@ -189,6 +220,17 @@ func (f *flow) Next() ([]byte, error) {
 	return p, nil
 }
 
+// Lend implements lender.
+func (f *flow) Lend() (piece []byte, giveBack func(), err error) {
+	if err := f.fill(); err != nil {
+		return nil, nil, err
+	}
+	c, p := f.current, f.rest
+	f.took(len(p))
+	f.current = nil // it is the borrower's to release
+	return p, c.release, nil
+}
+
 // fill makes sure that there is a rest.
 func (f *flow) fill() error {
 	for len(f.rest) == 0 {
@@ -226,7 +268,7 @@ func (f *flow) took(n int) {
 	}
 }
 
-// wait waits, after Read or Next has returned io.EOF, until the writers have got
+// wait waits, after Read, Next or Lend has returned io.EOF, until the writers have got
 // everything, and returns their error.
 func (f *flow) wait() error {
 	f.running.Wait()
@@ -234,7 +276,8 @@ func (f *flow) wait() error {
 }
 
 // stop ends the flow wherever it is. What its lender reads from must have been
-// ended. The writers have then got what Read and Next have returned, at least.
+// ended, and what it lends be given back. The writers have then got what Read, Next
+// and Lend have returned, at least.
 func (f *flow) stop() {
 	f.fail(io.ErrClosedPipe)
 	if f.current != nil {

@@ -128,24 +128,23 @@ func (c *Catalogue) readStored(ctx context.Context, m Manifest, seen func(stored
 // in hex. seen is told the bytes so far.
 func hashAll(r io.Reader, seen func(n int64)) (int64, string, error) {
 	sum := sha256.New()
-	buf := make([]byte, hashBuffer)
+	from := lenderOf(r)
 	for n := int64(0); ; {
-		m, err := r.Read(buf)
-		sum.Write(buf[:m])
-		if n += int64(m); m > 0 {
+		piece, giveBack, err := from.Lend()
+		if len(piece) > 0 {
+			sum.Write(piece)
+			giveBack()
+			n += int64(len(piece))
 			seen(n)
 		}
 		switch {
-		case err == io.EOF:
+		case err == io.EOF: //nolint:errorlint // as it is of an io.Reader
 			return n, hexSum(sum), nil
 		case err != nil:
 			return n, "", err
 		}
 	}
 }
-
-// hashBuffer is how many bytes are hashed at once: as many as a core's cache holds.
-const hashBuffer = 256 << 10
 
 func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
@@ -158,12 +157,12 @@ func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 //
 // That is not hashed: the SHA-256 of the stored bytes proves that they are those
 // that were put there, which decompress to what was compressed then. That it did,
-// here, is what the checksum of the zstd frame and the CRC64 of the RDB are for;
-// the manifest has the latter also where the file does not. The object of a
-// manifest that is neither compressed nor encrypted has one SHA-256, see validate.
+// here, is what the CRC64 of the RDB is for, which the manifest has also where the
+// file does not; the checksum of a frame, of fewer bits, would add nothing. The
+// object of a manifest that is neither compressed nor encrypted has one SHA-256, see validate.
 func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w io.Writer, seen func(stored, plain int64)) error {
 	sum := sha256.New()
-	stored := newFlow(newBuffered(body), nil, sum)
+	stored := newFlow(lenderOf(body), nil, sum)
 	var plain *flow
 	var writers []io.Writer
 	if w != nil {
@@ -306,10 +305,10 @@ func decode(o Object, ids identities, r io.Reader) (lender, func(), error) {
 	}
 	switch o.Compression {
 	case CompressionNone:
-		return newBuffered(r), func() {}, nil
+		return lenderOf(r), func() {}, nil
 	case CompressionZstd:
 		if o.FrameSize > 0 && o.FrameSize <= maxFrameSize {
-			f, err := newFrameReader(r, o.FrameSize)
+			f, err := newFrameReader(lenderOf(r), o.FrameSize)
 			if err != nil {
 				return nil, nil, decodeError("decompress", err)
 			}

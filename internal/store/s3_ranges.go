@@ -8,14 +8,14 @@ import (
 
 const (
 	// rangeSize is how much of a large object one request asks for, and
-	// rangeBuffers how many ranges are in memory at most: the one that is read
-	// and those that are fetched ahead of it.
-	rangeSize    = 4 * mib
-	rangeBuffers = 5
+	// rangeBuffers how many ranges are in memory at most: those that are read or
+	// lent, and those that are fetched ahead of them.
+	rangeSize    = 6 * mib
+	rangeBuffers = 4
 )
 
 // rangeReader reads a large object in order while ranges of it are fetched in
-// parallel.
+// parallel. It is a Lender of them.
 type rangeReader struct {
 	ctx    context.Context //nolint:containedctx // an io.Reader has nowhere else to get it from
 	cancel context.CancelFunc
@@ -135,10 +135,28 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Lend implements Lender.
+func (r *rangeReader) Lend() (piece []byte, giveBack func(), err error) {
+	if r.err == nil && len(r.rest) == 0 {
+		r.err = r.next()
+	}
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	f, piece := r.now, r.rest
+	r.now, r.rest = nil, nil
+	r.offset += int64(len(piece))
+	return piece, func() { r.giveBack(f) }, nil
+}
+
+func (r *rangeReader) giveBack(f *fetched) {
+	r.spare <- f.buf[:cap(f.buf)] // has room for all there are
+}
+
 // next waits for the next range.
 func (r *rangeReader) next() error {
 	if r.now != nil {
-		r.spare <- r.now.buf[:cap(r.now.buf)] // has room for all there are
+		r.giveBack(r.now)
 		r.now = nil
 	}
 	if r.offset == r.size {

@@ -20,6 +20,14 @@ import (
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
+// Lender is a reader that hands out the buffers it has, without a copy of them.
+// Like Read of an io.Reader, Lend may return a piece with an error, and is not called
+// after one. A piece is valid until giveBack is called, once, in whatever goroutine.
+// There are only so many: Lend waits for one that is given back.
+type Lender interface {
+	Lend() (piece []byte, giveBack func(), err error)
+}
+
 // Store holds objects under keys such as "cache-0/snapshots/x/dump.rdb.zst":
 // slash-separated elements, none of them empty, "." or "..", relative to the
 // prefix in the store's URL. Its methods may be called from any goroutine.
@@ -37,7 +45,8 @@ type Store interface {
 
 	// Get opens an object and returns its size. The error satisfies
 	// errors.Is(err, fs.ErrNotExist) when there is none. ctx governs the reader
-	// too. A reader yields exactly size bytes before io.EOF, or an error.
+	// too. A reader yields exactly size bytes before io.EOF, or an error. It may be
+	// a Lender, too.
 	Get(ctx context.Context, key string) (r io.ReadCloser, size int64, err error)
 
 	// Stat returns an object's size; its error is like that of Get.

@@ -79,7 +79,7 @@ func entriesForJSON(entries []backup.Entry) []jsonEntry {
 
 // noSnapshots says that there are none, and where none are.
 func noSnapshots(c *backup.Catalogue) string {
-	return "no snapshots of " + c.Where()
+	return "no snapshots of " + c.String()
 }
 
 func printEntries(w io.Writer, entries []backup.Entry, none string) error {
@@ -115,7 +115,7 @@ func printEntries(w io.Writer, entries []backup.Entry, none string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	ahead := func(x backup.Entry) bool { return x.Time.After(time.Now().Add(backup.ClockSlack)) }
+	ahead := func(x backup.Entry) bool { return backup.Ahead(x.Time, time.Now()) }
 	fmt.Fprintf(w, "newest good snapshot: %s\n", newestOf(entries, func(x backup.Entry) bool { return !ahead(x) }))
 	_, err := fmt.Fprintf(w, "newest verified snapshot: %s\n", newestOf(entries, func(x backup.Entry) bool { return x.Verified != nil && !ahead(x) }))
 	if i := slices.IndexFunc(entries, ahead); i >= 0 {

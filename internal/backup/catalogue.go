@@ -99,11 +99,8 @@ func (c *Catalogue) WithIdentityFile(file string) *Catalogue {
 // Instance returns the name of the instance.
 func (c *Catalogue) Instance() string { return c.instance }
 
-// String names the place of the snapshots for people.
-func (c *Catalogue) String() string { return c.store.String() + " " + c.instance }
-
-// Where says it for people: the instance in the store.
-func (c *Catalogue) Where() string { return c.instance + " in " + c.store.String() }
+// String names the place of the snapshots for people: the instance in the store.
+func (c *Catalogue) String() string { return c.instance + " in " + c.store.String() }
 
 // Entry is one snapshot of the catalogue. Err is set, and Manifest but for its
 // ID empty, when the manifest is there but cannot be read or is not valid.

@@ -135,7 +135,7 @@ type Job struct {
 	snapshotter *Snapshotter // nil until the store was opened
 	lease       *Lease       // nil until it was asked for
 	entries     map[string]Entry
-	present     Manifest  // the newest that is neither damaged nor of the future, see ClockSlack; zero until known
+	present     Manifest  // the newest that is neither damaged nor of the future, see Ahead; zero until known
 	counted     string    // id of the snapshot that an @every schedule was last counted from
 	tick        time.Time // the scheduled time that the next run is for
 	lost        int       // looks in a row at which it was not known where the snapshots are, see Snapshotter.lost
@@ -533,7 +533,7 @@ func (j *Job) look(ctx context.Context, t task) error {
 	}
 	if j.lost > 0 {
 		if j.lost > lostQuietly {
-			j.succeed("the server has not said yet which shard of the cluster it is of", "", "")
+			j.succeed("the server has not said yet which shard of the cluster it is of")
 		}
 		return nil
 	}
@@ -541,9 +541,9 @@ func (j *Job) look(ctx context.Context, t task) error {
 	last, count := j.last, j.detail.Count
 	j.mu.Unlock()
 	if last.ID == "" {
-		j.succeed("no snapshot yet", "", "")
+		j.succeed("no snapshot yet")
 	} else {
-		j.succeed(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID), "", "")
+		j.succeed(fmt.Sprintf("%d snapshots, the last is %s", count, last.ID))
 	}
 	return nil
 }
@@ -636,7 +636,7 @@ func (j *Job) refresh(ctx context.Context) error {
 func ofTheFuture(ids []string, now time.Time) int {
 	n := slices.IndexFunc(ids, func(id string) bool {
 		at, _ := IDTime(id) // only valid ones are listed
-		return !at.After(now.Add(ClockSlack))
+		return !Ahead(at, now)
 	})
 	if n < 0 {
 		return len(ids)

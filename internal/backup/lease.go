@@ -396,7 +396,7 @@ func leaseLost(ctx context.Context) error {
 	if h == nil || time.Now().Before(h.until()) {
 		return nil
 	}
-	return lostError(fmt.Errorf("%w: it ran out before it was renewed", errLeaseLost))
+	return fmt.Errorf("%w: it ran out before it was renewed", errLeaseLost)
 }
 
 // until is when the lease runs out, unless it is renewed.

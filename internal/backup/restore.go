@@ -502,7 +502,7 @@ func (r *restorer) checkReadable(m Manifest) error {
 
 // warn says what a person should know before the server starts from a snapshot.
 func (r *restorer) warn(m Manifest) {
-	if m.CreatedAt.After(time.Now().Add(ClockSlack)) {
+	if Ahead(m.CreatedAt, time.Now()) {
 		r.log.Warn("the snapshot is dated in the future: a clock is or was wrong, and others may hold newer data",
 			"snapshot", m.ID, "hint", "see backup list, and name one by its id")
 	}

@@ -138,9 +138,13 @@ type Pruned struct {
 // Kept is the number of snapshots that stay.
 func (p Pruned) Kept() int { return len(p.Keeps) }
 
-// ClockSlack is how far two clocks may be apart before a snapshot counts as one
+// clockSlack is how far two clocks may be apart before a snapshot counts as one
 // of the future.
-const ClockSlack = 5 * time.Minute
+const clockSlack = 5 * time.Minute
+
+// Ahead tells whether a snapshot of that time is dated in the future: a clock is or
+// was wrong. Up to five minutes are none.
+func Ahead(at, now time.Time) bool { return at.After(now.Add(clockSlack)) }
 
 // snapshotFacts is what the rules know of a snapshot.
 type snapshotFacts struct {
@@ -167,7 +171,7 @@ func (r Retention) decide(all []snapshotFacts, now time.Time) (why [][]string) {
 	why = make([][]string, len(all))
 	add := func(i int, reason string) { why[i] = append(why[i], reason) }
 	first := 0
-	for ; first < len(all) && all[first].at.After(now.Add(ClockSlack)); first++ {
+	for ; first < len(all) && Ahead(all[first].at, now); first++ {
 		add(first, whyAhead)
 	}
 	present, why2 := all[first:], why[first:]
@@ -399,6 +403,9 @@ func (c *Catalogue) prune(ctx context.Context, r Retention, dryRun bool, know fu
 		return p, nil
 	}
 	failures := c.deleteAll(ctx, &p, old, orphans)
+	if err := leaseLost(ctx); err != nil {
+		failures = append(failures, err)
+	}
 	if !giveUp(ctx, failures) {
 		if p.Parts, err = c.store.Sweep(ctx, orphanAge, ofSnapshot); err != nil {
 			failures = append(failures, err)
@@ -466,10 +473,10 @@ func lockedUntil(err error) (time.Time, bool) {
 	return locked.LockedUntil(), true
 }
 
-// giveUp ends a run that only produces errors: a store that denies deletion
-// denies all of them.
+// giveUp ends a run that only produces errors, as a store that denies deletion
+// denies all of them, and one that another pod may have begun, too.
 func giveUp(ctx context.Context, failures []error) bool {
-	return len(failures) >= 3 || ctx.Err() != nil
+	return len(failures) >= 3 || ctx.Err() != nil || leaseLost(ctx) != nil
 }
 
 // Zone is where the schedule's fields are in: UTC unless it names another.

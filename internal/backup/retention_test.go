@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -180,6 +181,19 @@ func TestPruneDenied(t *testing.T) {
 	}
 	if left, err := c.IDs(testContext(t)); err != nil || len(left) != len(ids) {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A process that stood still while it pruned deletes nothing for the pod that goes on.
+func TestPruneAfterTheLease(t *testing.T) {
+	s, _ := dirStore(t)
+	c := newTestCatalogue(t, s)
+	ids := putDaily(t, c, 1, 1, 1)
+	hold := &Hold{lease: &Lease{ttl: time.Second}, written: time.Now().Add(-time.Minute)}
+	p, err := c.Prune(context.WithValue(testContext(t), holdKey{}, hold), Retention{Last: 1}, false)
+	wantError(t, err, status.ReasonRetention, "prune: the backup lease was lost: it ran out before it was renewed")
+	if left, err := c.IDs(testContext(t)); err != nil || len(left) != len(ids) || len(p.Deleted) > 0 {
+		t.Errorf("left %v, %v; deleted %v", left, err, p.Deleted)
 	}
 }
 

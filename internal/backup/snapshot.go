@@ -331,7 +331,7 @@ func (r *run) store(ctx context.Context, c capture, m *Manifest) error {
 		Total:    seconds(readBack.Sub(r.began)),
 	}
 	if err := leaseLost(ctx); err != nil {
-		return err
+		return lostError(err)
 	}
 	err = r.catalogue.publish(ctx, *m)
 	_, r.mayArrive = errors.AsType[mayArriveError](err)

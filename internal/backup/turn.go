@@ -202,14 +202,14 @@ func (j *Job) standBy(ctx context.Context, t *turn, why error) error {
 		return err
 	}
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.succeed("standing by: "+why.Error(), "", "")
+	j.succeed("standing by: " + why.Error())
 	return nil
 }
 
 // elsewhere ends a turn for which the snapshot is there.
 func (j *Job) elsewhere() {
 	j.setDetail(func(d *Detail) { d.LastFailure = "" })
-	j.succeed(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID), "", "")
+	j.succeed(fmt.Sprintf("standing by: %s has taken %s", j.present.Server.Pod, j.present.ID))
 }
 
 // snapshot takes one and prunes, under the lease.
@@ -279,7 +279,7 @@ func (j *Job) snapshot(ctx context.Context, t *turn) (Manifest, error) {
 	case j.lease.State().Mode == LeaseBestEffort:
 		reason, but = status.ReasonLease, "the store ignores conditional writes, so two pods may take a snapshot at the same time: both are whole, and count twice for the retention"
 	}
-	j.succeed(message, reason, but)
+	j.succeedBut(message, reason, but)
 	return m, nil
 }
 

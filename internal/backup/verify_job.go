@@ -93,9 +93,9 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 	j.verify.facts = all
 	var newest time.Time
 	broken := 0
-	soon := time.Now().Add(ClockSlack)
+	now := time.Now()
 	for _, f := range all {
-		if f.verified && newest.IsZero() && !f.at.After(soon) {
+		if f.verified && newest.IsZero() && !Ahead(f.at, now) {
 			newest = f.at
 		}
 		if f.damaged {
@@ -153,9 +153,12 @@ func (j *Job) brokenCount() int {
 	return j.verify.counts.broken
 }
 
-// succeed reports a good run, with what is wrong all the same: but, of that run
-// ("" for nothing), and the trouble there is with the snapshots in the store.
-func (j *Job) succeed(message string, reason status.Reason, but string) {
+// succeed reports a good run, with the trouble there is with the snapshots in the
+// store.
+func (j *Job) succeed(message string) { j.succeedBut(message, "", "") }
+
+// succeedBut is succeed with what is wrong all the same in that run, "" for nothing.
+func (j *Job) succeedBut(message string, reason status.Reason, but string) {
 	why, text := j.trouble()
 	j.verify.shown = text
 	switch {

@@ -7,8 +7,8 @@ import (
 )
 
 // Sample returns the ids to verify: the newest snapshot that is not dated in the
-// future, if there is one, and n others, those that were not verified for the longest time. A snapshot counts as verified when it
-// was taken, as it was read back then.
+// future, if there is one, and n others, those that were not verified for the longest
+// time. A snapshot counts as verified when it was taken, as it was read back then.
 func (c *Catalogue) Sample(ctx context.Context, n int) ([]string, error) {
 	folders, _, err := c.scan(ctx)
 	if err != nil {
@@ -33,7 +33,7 @@ func sample(all []snapshotFacts, n int, now time.Time) []string {
 		}
 		return f.at
 	}
-	newest := max(0, slices.IndexFunc(all, func(f snapshotFacts) bool { return !f.at.After(now.Add(ClockSlack)) }))
+	newest := max(0, slices.IndexFunc(all, func(f snapshotFacts) bool { return !Ahead(f.at, now) }))
 	ids := []string{all[newest].id}
 	others := slices.Delete(all, newest, newest+1)
 	slices.SortStableFunc(others, func(a, b snapshotFacts) int { return checked(a).Compare(checked(b)) })

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/test/internal/rig"
@@ -20,6 +21,7 @@ type way struct {
 	name  string
 	needs string // may be left out by that name
 	ours  bool
+	fetch bool // from the store, not to it
 	do    func(ctx context.Context, s *s3) (cost, error)
 }
 
@@ -55,22 +57,22 @@ func (b *bench) ways() []way {
 		{name: wayEncrypted, needs: "encrypted", ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, s.binary, "backup", "now", "--backup.instance=encrypted", "--backup.encryption.recipients-file="+s.recipients())
 		}},
-		{name: wayGetAWS, needs: "aws", do: func(ctx context.Context, s *s3) (cost, error) {
+		{name: wayAgent, needs: "agent", ours: true, do: func(ctx context.Context, s *s3) (cost, error) { return s.scheduled(ctx) }},
+		{name: wayGetAWS, fetch: true, needs: "aws", do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, "aws", "--endpoint-url", s.endpoint, "s3", "cp", "--no-progress", "s3://"+bucket+"/aws/dump.rdb", s.fetched())
 		}},
-		{name: wayGetRclone, needs: "rclone", do: func(ctx context.Context, s *s3) (cost, error) {
+		{name: wayGetRclone, fetch: true, needs: "rclone", do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, "rclone", "copyto", "b:"+bucket+"/rclone/dump.rdb", s.fetched())
 		}},
-		{name: wayVerify, ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
+		{name: wayVerify, fetch: true, ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, s.binary, "backup", "verify", "latest")
 		}},
-		{name: wayRestore, ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
+		{name: wayRestore, fetch: true, ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, s.binary, "restore", "--restore.dir="+s.target())
 		}},
-		{name: wayRestoreCrypt, needs: "encrypted", ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
+		{name: wayRestoreCrypt, fetch: true, needs: "encrypted", ours: true, do: func(ctx context.Context, s *s3) (cost, error) {
 			return s.run(ctx, s.binary, "restore", "--restore.dir="+s.target(), "--backup.instance=encrypted", "--backup.encryption.identity-file="+s.identity())
 		}},
-		{name: wayAgent, needs: "agent", ours: true, do: func(ctx context.Context, s *s3) (cost, error) { return s.scheduled(ctx) }},
 	}
 	return slices.DeleteFunc(all, func(w way) bool { return slices.Contains(b.skip, w.needs) })
 }
@@ -204,14 +206,30 @@ func (s *s3) size(w way) (int64, error) {
 	return st.Size(), nil
 }
 
-// measure lets all ways take turns.
+// measure lets all ways take turns: those to the store, and then those from it.
 func (s *s3) measure(ctx context.Context, out io.Writer) (map[string][]cost, error) {
 	results := map[string][]cost{}
+	for _, fetch := range []bool{false, true} {
+		turns := slices.DeleteFunc(s.ways(), func(w way) bool { return w.fetch != fetch })
+		if err := s.turns(ctx, out, turns, results); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+func (s *s3) turns(ctx context.Context, out io.Writer, ways []way, results map[string][]cost) error {
 	for rep := range s.reps {
-		for _, w := range s.ways() {
+		for _, w := range ways {
+			syscall.Sync() // what the one before has left to be written is not written in this one's time
 			_ = os.Remove(s.fetched())
 			if err := errors.Join(os.RemoveAll(s.target()), os.Mkdir(s.target(), 0o755)); err != nil {
-				return nil, err
+				return err
+			}
+			if w.fetch {
+				if err := s.warm(ctx, 2*s.copied); err != nil {
+					return err
+				}
 			}
 			c, err := w.do(ctx, s)
 			if err == nil {
@@ -221,13 +239,31 @@ func (s *s3) measure(ctx context.Context, out io.Writer) (map[string][]cost, err
 				c.rdb, err = s.size(w)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", w.name, err)
+				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			results[w.name] = append(results[w.name], c)
 			fmt.Fprintf(out, "# %s %d/%d  %-32s %6.2f s  CPU %6.2f s  peak %4d MiB  load %s\n", s.kind, rep+1, s.reps, w.name, c.wall.Seconds(), c.cpu.Seconds(), c.peak>>20, loadAverage())
 		}
 	}
-	return results, nil
+	return nil
+}
+
+// warm makes so many bytes of free memory such that were in use a moment ago, as the
+// page cache. A virtual machine gives free memory back to its host after two seconds
+// (https://docs.kernel.org/mm/free_page_reporting.html) and gets it again at 0.5 GB/s, so
+// that of two programs that write the same the one that comes later can take twice as
+// long.
+func (b *bench) warm(ctx context.Context, bytes int64) error {
+	const giving = 3 * time.Second // what was freed before this is given back while none of it is wanted
+	name := filepath.Join(b.Dir, "warm")
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	for block := make([]byte, 1<<20); bytes > 0 && err == nil; bytes -= int64(len(block)) {
+		_, err = f.Write(block)
+	}
+	return errors.Join(err, f.Close(), rig.Wait(ctx, giving), os.Remove(name))
 }
 
 // makeKeys writes a key pair of age for the encrypted ways.

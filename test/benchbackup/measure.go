@@ -227,7 +227,7 @@ func (s *s3) turns(ctx context.Context, out io.Writer, ways []way, results map[s
 				return err
 			}
 			if w.fetch {
-				if err := s.warm(ctx, 2*s.copied); err != nil {
+				if err := s.warm(ctx); err != nil {
 					return err
 				}
 			}
@@ -248,19 +248,24 @@ func (s *s3) turns(ctx context.Context, out io.Writer, ways []way, results map[s
 	return nil
 }
 
-// warm makes so many bytes of free memory such that were in use a moment ago, as the
-// page cache. A virtual machine gives free memory back to its host after two seconds
+// warm makes free memory, twice the size of the RDB, such that was in use a moment ago,
+// as the page cache. A virtual machine gives free memory back to its host after two seconds
 // (https://docs.kernel.org/mm/free_page_reporting.html) and gets it again at 0.5 GB/s, so
 // that of two programs that write the same the one that comes later can take twice as
 // long.
-func (b *bench) warm(ctx context.Context, bytes int64) error {
+func (b *bench) warm(ctx context.Context) error {
+	st, err := os.Stat(b.dump())
+	if err != nil {
+		return err
+	}
 	const giving = 3 * time.Second // what was freed before this is given back while none of it is wanted
 	name := filepath.Join(b.Dir, "warm")
 	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	for block := make([]byte, 1<<20); bytes > 0 && err == nil; bytes -= int64(len(block)) {
+	block := make([]byte, 1<<20)
+	for left := 2 * st.Size(); left > 0 && err == nil; left -= int64(len(block)) {
 		_, err = f.Write(block)
 	}
 	return errors.Join(err, f.Close(), rig.Wait(ctx, giving), os.Remove(name))

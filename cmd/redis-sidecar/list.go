@@ -19,10 +19,11 @@ func backupListCommand() *command {
 	return &command{
 		name: "backup list", summary: "List the snapshots of the instance, newest first.",
 		text: "RATIO is the size of the RDB divided by what it takes in the store.\n" +
-			"VERIFIED is what the last verification found, and how long ago that was: loaded, full or stored (how deep it went), DAMAGED,\n" +
-			"or - for a snapshot that was only read back after it was taken. A manifest that cannot be read is DAMAGED, too; NEWER is one\n" +
-			"that a newer redis-sidecar has written. TIME has no fraction of a second: as a time to restore it means the snapshot before.\n" +
-			"To restore this one, give its ID. Below the table is the newest that is not known to be damaged, and the newest that was verified.",
+			"VERIFIED is what verifications found, and how long ago: loaded, full or stored (how deep it went; a later one that did not go as\n" +
+			"deep takes nothing back, and stands after it), DAMAGED, or - for a snapshot that was only read back after it was taken.\n" +
+			"A manifest that cannot be read is DAMAGED, too; NEWER is one that a newer redis-sidecar has written.\n" +
+			"TIME has no fraction of a second: as a time to restore it means the snapshot before. To restore this one, give its ID.\n" +
+			"Below the table is the newest that is not known to be damaged, and the newest that was verified.",
 		flags:    "  --json\n        Print manifests and records of verification as a JSON array.\n  --limit N\n        The newest N only. 0, the default, is all.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon + exitsDamaged,
 		sections: catalogueSections,
@@ -146,7 +147,11 @@ func verifiedText(v *backup.Verification) string {
 	case !v.OK():
 		return "DAMAGED " + shortAge(time.Since(v.VerifiedAt)) + " ago"
 	}
-	return string(v.Level) + " " + shortAge(time.Since(v.VerifiedAt)) + " ago"
+	text := string(v.Level) + " " + shortAge(time.Since(v.VerifiedAt)) + " ago"
+	if v.Later != nil {
+		text += ", " + string(v.Later.Level) + " " + shortAge(time.Since(v.Later.VerifiedAt)) + " ago"
+	}
+	return text
 }
 
 // shortAge writes a duration in its largest unit.

@@ -18,6 +18,20 @@ func TestListRatio(t *testing.T) {
 	}
 }
 
+// A later verification that was not as deep stands after the deeper one.
+func TestListVerified(t *testing.T) {
+	at := func(hours int, level backup.Level) *backup.Verification {
+		return &backup.Verification{Level: level, VerifiedAt: time.Now().Add(-time.Duration(hours) * time.Hour)}
+	}
+	lesser, damaged := at(72, backup.LevelFull), at(72, backup.LevelFull)
+	lesser.Later, damaged.Later, damaged.Damage = at(5, backup.LevelStored), at(5, backup.LevelStored), "x"
+	for want, v := range map[string]*backup.Verification{"-": nil, "full 3d ago": at(72, backup.LevelFull), "full 3d ago, stored 5h ago": lesser, "DAMAGED 3d ago": damaged} {
+		if got := verifiedText(v); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // Whether there is one to go back to stands below the table.
 func TestListSaysWhatIsSafe(t *testing.T) {
 	full := backup.Manifest{RDB: backup.RDB{Size: 300, Walked: true, Keys: 1}, Object: backup.Object{Size: 120}}

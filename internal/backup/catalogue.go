@@ -110,8 +110,8 @@ type Entry struct {
 	Manifest Manifest
 	Err      error
 
-	// Verified is the record of the last verification, if there is one and List
-	// was asked.
+	// Verified is the record of its verifications, if there is one and List was
+	// asked.
 	Verified *Verification
 
 	record stamp // of that record

@@ -117,8 +117,10 @@ type SnapshotLine struct {
 	Pod        string    `json:"pod,omitempty"`
 	Source     string    `json:"source,omitempty"`
 	Encrypted  bool      `json:"encrypted,omitempty"`
-	Verified   string    `json:"verified,omitempty"`     // the level that its last verification passed
+	Verified   string    `json:"verified,omitempty"`     // the level that it has passed, by Verification
 	VerifiedAt time.Time `json:"verified_at,omitzero"`   // when that was, or when the damage was found
+	Later      string    `json:"later,omitempty"`        // the level that it has passed since, a lesser one
+	LaterAt    time.Time `json:"later_at,omitzero"`      // when that was
 	Kept       []string  `json:"kept_because,omitempty"` // by the last run of the retention of this pod
 	Error      string    `json:"error,omitempty"`        // manifest or data are damaged
 }

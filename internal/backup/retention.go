@@ -157,8 +157,10 @@ type snapshotFacts struct {
 	counted  bool // its keys are known
 	keys     uint64
 
-	verifiedAt time.Time // zero: never
-	scheduled  bool      // that verification
+	verifiedAt time.Time // when the verification was that counts; zero: never
+	level      Level     // of that
+	checkedAt  time.Time // when the last verification was, however deep
+	scheduled  bool      // that last one
 }
 
 // sound tells that it may be worth something to this program: intact and not known

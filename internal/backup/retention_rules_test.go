@@ -459,6 +459,118 @@ func TestPruneKeepsLastVerified(t *testing.T) {
 	}
 }
 
+// A lesser verification takes nothing back of what a deeper one found, says when the
+// bytes were last seen good, and is what the sampling goes by; damage is always
+// recorded. It does not matter which is written first.
+func TestVerificationsAddUp(t *testing.T) {
+	m := testManifest(noon, 1)
+	at := func(hour int, level Level, damage string) Verification {
+		return Verification{VerifiedAt: noon.Add(time.Duration(hour) * time.Hour), Level: level, Damage: damage, Tool: "test", Scheduled: hour%2 == 0, ObjectSHA256: m.Object.SHA256}
+	}
+	after := func(v, later Verification) Verification {
+		v.Later = &later
+		return v
+	}
+	tests := []struct {
+		name   string
+		of     []Verification // in the order of time
+		want   Verification
+		passed bool
+	}{
+		{"deeper", []Verification{at(1, LevelStored, ""), at(2, LevelFull, "")}, at(2, LevelFull, ""), true},
+		{"as deep", []Verification{at(1, LevelFull, ""), at(2, LevelFull, "")}, at(2, LevelFull, ""), true},
+		{"lesser", []Verification{at(1, LevelFull, ""), at(2, LevelStored, "")}, after(at(1, LevelFull, ""), at(2, LevelStored, "")), true},
+		{"lesser twice", []Verification{at(1, LevelLoaded, ""), at(2, LevelFull, ""), at(3, LevelStored, "")}, after(at(1, LevelLoaded, ""), at(3, LevelStored, "")), true},
+		{"lesser, then deeper", []Verification{at(1, LevelFull, ""), at(2, LevelStored, ""), at(3, LevelLoaded, "")}, at(3, LevelLoaded, ""), true},
+		{"damage that a lesser one finds", []Verification{at(1, LevelLoaded, ""), at(2, LevelStored, "x")}, at(2, LevelStored, "x"), false},
+		{"damage after a lesser one", []Verification{at(1, LevelLoaded, ""), at(2, LevelStored, ""), at(3, LevelFull, "x")}, at(3, LevelFull, "x"), false},
+		{"damage that a lesser one cannot see", []Verification{at(1, LevelFull, "x"), at(2, LevelStored, "")}, after(at(1, LevelFull, "x"), at(2, LevelStored, "")), false},
+		{"damage that both find", []Verification{at(1, LevelFull, "x"), at(2, LevelStored, "y"), at(3, LevelStored, "")}, after(at(1, LevelFull, "x"), at(3, LevelStored, "")), false},
+		{"damage that is no more", []Verification{at(1, LevelFull, "x"), at(2, LevelStored, ""), at(3, LevelFull, "")}, at(3, LevelFull, ""), true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, swap := range []bool{false, true} { // the last two may race
+				s, _ := dirStore(t)
+				c := newTestCatalogue(t, s)
+				putSnapshot(t, c, m)
+				of := slices.Clone(tt.of)
+				if n := len(of); swap {
+					of[n-1], of[n-2] = of[n-2], of[n-1]
+				}
+				for _, v := range of {
+					if err := c.record(testContext(t), m.ID, v); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got, err := c.Verification(testContext(t), m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(&tt.want, got); diff != "" {
+					t.Errorf("swapped %t, record (-want +got):\n%s", swap, diff)
+				}
+				folders, _, err := c.scan(testContext(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, err := c.factsOf(testContext(t), folders, false)
+				if err != nil || len(all) != 1 {
+					t.Fatalf("facts %+v, %v", all, err)
+				}
+				last := tt.of[len(tt.of)-1]
+				if f := all[0]; f.verified != tt.passed || f.damaged == tt.passed || !f.checkedAt.Equal(last.VerifiedAt) || f.scheduled != last.Scheduled || !f.verifiedAt.Equal(tt.want.VerifiedAt) {
+					t.Errorf("swapped %t, facts %+v", swap, f)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be right beside a record does not take the record with it.
+func TestVerificationLaterDamaged(t *testing.T) {
+	const sum = "25db6b1b908dbe705f101f8dbaa220809d6e2862c0f7e1855eea5b78a7f2bad8"
+	of := func(later string) string {
+		return `{"verified_at":"2026-11-23T06:00:00+01:00","level":"full","object_sha256":"` + sum + `","later":` + later + `}`
+	}
+	good := `{"verified_at":"2026-11-24T06:00:00+01:00","level":"stored","object_sha256":"` + sum + `"}`
+	for later, want := range map[string]bool{
+		good: true, "null": false, "{}": false,
+		strings.Replace(good, "stored", "half", 1): false, strings.Replace(good, sum, strings.Repeat("0", 64), 1): false,
+	} {
+		v, err := parseVerification([]byte(of(later)))
+		if err != nil || v.Level != LevelFull || (v.Later != nil) != want || v.Later != nil && v.Later.VerifiedAt.Location() != time.UTC {
+			t.Errorf("%s: %+v, %v", later, v, err)
+		}
+	}
+}
+
+// One that was seen good by a lesser verification is not the next in the sample.
+func TestSampleCountsLesserVerifications(t *testing.T) {
+	s, _ := dirStore(t)
+	c := newTestCatalogue(t, s)
+	ids := putDaily(t, c, 1, 1, 1)
+	note := func(i int, at time.Time, level Level) {
+		t.Helper()
+		m, err := c.Get(testContext(t), ids[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.record(testContext(t), ids[i], Verification{VerifiedAt: at.UTC(), Level: level, Tool: "test", ObjectSHA256: m.Object.SHA256}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(2, time.Now().Add(-3*time.Hour), LevelFull)
+	note(1, time.Now().Add(-2*time.Hour), LevelFull)
+	for i, want := range []int{2, 1, 2} {
+		got, err := c.Sample(testContext(t), 1)
+		if err != nil || len(got) != 2 || got[1] != ids[want] {
+			t.Fatalf("sample %d: %v, %v, want %s", i, got, err, ids[want])
+		}
+		note(want, time.Now().Add(time.Duration(i-10)*time.Minute), LevelStored)
+	}
+}
+
 // A record never overwrites a newer one, and a lost race is tried again.
 func TestVerificationRecord(t *testing.T) {
 	for name, open := range testStores() {

@@ -65,8 +65,14 @@ type verifying struct {
 
 // unrecorded is damage that a verification has found and could not record.
 type unrecorded struct {
-	at  time.Time
-	err error
+	at    time.Time
+	level Level
+	err   error
+}
+
+// refutedBy tells that a verification at that time, of that level, says otherwise.
+func (u unrecorded) refutedBy(at time.Time, level Level) bool {
+	return !at.Before(u.at) && level.depth() >= u.level.depth()
 }
 
 // verifyCounts are the numbers for metrics.
@@ -109,12 +115,12 @@ func (j *Job) judge(ctx context.Context, c *Catalogue, folders []folder) error {
 }
 
 // recallDamage adds to the facts the damage that could not be recorded. A record of
-// a later verification counts instead.
+// a later verification, as deep, counts instead.
 func (j *Job) recallDamage(all []snapshotFacts) {
 	still := map[string]unrecorded{}
 	for i := range all {
 		f := &all[i]
-		if u, ok := j.verify.unrecorded[f.id]; ok && u.at.After(f.verifiedAt) {
+		if u, ok := j.verify.unrecorded[f.id]; ok && !u.refutedBy(f.verifiedAt, f.level) {
 			still[f.id] = u
 			f.damaged, f.verified = true, false
 		}
@@ -318,8 +324,8 @@ func (j *Job) due(now time.Time) bool {
 	}
 	last := j.verify.lastRun
 	for _, f := range j.verify.facts {
-		if f.scheduled && f.verifiedAt.After(last) {
-			last = f.verifiedAt
+		if f.scheduled && f.checkedAt.After(last) {
+			last = f.checkedAt
 		}
 	}
 	if last.IsZero() {
@@ -339,7 +345,7 @@ func (j *Job) goOn() {
 	first := p.ids[0]
 	p.ids = slices.DeleteFunc(p.ids, func(id string) bool {
 		i := slices.IndexFunc(j.verify.facts, func(f snapshotFacts) bool { return f.id == id })
-		return i < 0 || !j.verify.facts[i].verifiedAt.Before(p.began)
+		return i < 0 || !j.verify.facts[i].checkedAt.Before(p.began)
 	})
 	switch {
 	case len(p.ids) == 0:
@@ -406,7 +412,7 @@ func (j *Job) verifyRun(ctx context.Context, failing bool) error {
 			}
 			j.rep.Logger().LogAttrs(ctx, slog.LevelError, "a snapshot in the store is damaged", slog.String("snapshot", ids[n]), slog.Any("error", err), slog.String("hint", status.HintOf(err)))
 			if errors.Is(err, ErrNotRecorded) {
-				j.verify.unrecorded[ids[n]] = unrecorded{v.VerifiedAt, err}
+				j.verify.unrecorded[ids[n]] = unrecorded{v.VerifiedAt, v.Level, err}
 			}
 			if next := j.olderThan(ids[n], ids); !run.passed && run.more < moreAfterDamage && next != "" {
 				ids = slices.Insert(ids, n+1, next)
@@ -415,7 +421,9 @@ func (j *Job) verifyRun(ctx context.Context, failing bool) error {
 			continue
 		case err == nil, errors.Is(err, ErrNotRecorded):
 			run.passed = true
-			delete(j.verify.unrecorded, ids[n])
+			if j.verify.unrecorded[ids[n]].refutedBy(v.VerifiedAt, v.Level) {
+				delete(j.verify.unrecorded, ids[n])
+			}
 			j.tally(func(c *verifyCounts) { c.passed++ })
 			attrs := []any{"snapshot", m.ID, "level", string(v.Level), "seconds", v.Duration}
 			if v.Server != "" {
@@ -486,6 +494,8 @@ func (j *Job) line(e Entry) SnapshotLine {
 		l.VerifiedAt, l.Verified = v.VerifiedAt, string(v.Level)
 		if !v.OK() {
 			l.Verified, l.Error = "", v.Damage
+		} else if v.Later != nil {
+			l.Later, l.LaterAt = string(v.Later.Level), v.Later.VerifiedAt
 		}
 	}
 	if u, ok := j.verify.unrecorded[e.ID]; ok {

@@ -7,22 +7,27 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/redis-sidecar/redis-sidecar/internal/status"
 )
 
-// verifiedName is the object beside a manifest that says what its last
-// verification found. No reader of snapshots needs it.
+// verifiedName is the object beside a manifest that says what its verifications
+// found. No reader of snapshots needs it.
 const verifiedName = "verified.json"
 
 // LevelLoaded is the level of a snapshot that a redis-server has loaded, too, and
 // counted as many keys in. See Level.
 const LevelLoaded Level = "loaded"
 
-// Verification is the record of the last verification of a snapshot. The JSON
-// form is documented in docs/object-format.md.
+// depth orders the levels; it is negative for one that is not known.
+func (l Level) depth() int { return slices.Index([]Level{LevelStored, LevelFull, LevelLoaded}, l) }
+
+// Verification is the record of a verification of a snapshot: of several, the last
+// that none after it was as deep as, or that found the damage. The JSON form is
+// documented in docs/object-format.md.
 type Verification struct {
 	VerifiedAt time.Time `json:"verified_at"` // when it ended; UTC
 	Level      Level     `json:"level"`
@@ -36,16 +41,52 @@ type Verification struct {
 	// ObjectSHA256 is that of the stored bytes in the manifest that was verified:
 	// the record speaks of no other data.
 	ObjectSHA256 string `json:"object_sha256"`
+
+	// Later is the last verification, where that was after this one and not as deep.
+	// It takes nothing back of what this one found, neither good nor bad.
+	Later *Verification `json:"later,omitempty"`
 }
 
 // OK tells that the snapshot passed.
 func (v Verification) OK() bool { return v.Damage == "" }
 
+// last is the last verification, however deep.
+func (v Verification) last() Verification {
+	if v.Later != nil {
+		return *v.Later
+	}
+	return v
+}
+
+// and adds to a record what another verification found, before or after. Damage is
+// always news. What passes says no more than it has looked at: a snapshot that was
+// once decrypted and walked is not less good for its stored bytes having been
+// compared since, nor is one better that a server has refused to load.
+func (v Verification) and(other Verification) Verification {
+	all := []Verification{v}
+	if v.Later != nil {
+		all = append(all, *v.Later)
+	}
+	all = append(all, other)
+	slices.SortStableFunc(all, func(a, b Verification) int { return a.VerifiedAt.Compare(b.VerifiedAt) })
+	sum := all[0]
+	sum.Later = nil
+	for _, next := range all[1:] {
+		next.Later = nil
+		if next.Level.depth() >= sum.Level.depth() || sum.OK() && !next.OK() {
+			sum = next
+		} else {
+			sum.Later = &next
+		}
+	}
+	return sum
+}
+
 func (v Verification) validate() error {
 	var ps problems
 	ps.unless(!v.VerifiedAt.IsZero(), "verified_at is missing")
 	ps.unless(v.VerifiedAt.Year() >= 0 && v.VerifiedAt.Year() <= 9999, "verified_at is out of range")
-	ps.unless(v.Level == LevelStored || v.Level == LevelFull || v.Level == LevelLoaded, "level %.40q is not known", v.Level)
+	ps.unless(v.Level.depth() >= 0, "level %.40q is not known", v.Level)
 	ps.unless(isHex(v.ObjectSHA256, 32), "object_sha256 is missing or not 64 hex digits")
 	return joined(ps...)
 }
@@ -61,12 +102,23 @@ func parseVerification(b []byte) (Verification, error) {
 	if err := v.validate(); err != nil {
 		return Verification{}, fmt.Errorf("%s: %w", verifiedName, err)
 	}
+	if l := v.Later; l != nil {
+		l.VerifiedAt, l.Later = l.VerifiedAt.UTC(), nil
+		if l.validate() != nil || l.ObjectSHA256 != v.ObjectSHA256 {
+			v.Later = nil
+		}
+	}
 	return v, nil
+}
+
+func (v Verification) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
 }
 
 func (c *Catalogue) verifiedKey(id string) string { return c.prefix() + id + "/" + verifiedName }
 
-// Verification returns the record of a snapshot's last verification; nil when it
+// Verification returns the record of a snapshot's verifications; nil when it
 // was never verified, or what is there is no record. The error is of the store.
 func (c *Catalogue) Verification(ctx context.Context, id string) (*Verification, error) {
 	v, _, err := c.verification(ctx, id)
@@ -89,18 +141,15 @@ func (c *Catalogue) verification(ctx context.Context, id string) (*Verification,
 	return &v, version, nil
 }
 
-// record writes what a verification found beside the manifest. A record that is
-// newer than this one stays. It is not written for a snapshot that was deleted
-// meanwhile.
+// record writes what a verification found beside the manifest, with what is known
+// from others: see Verification.and. It is not written for a snapshot that was
+// deleted meanwhile.
 func (c *Catalogue) record(ctx context.Context, id string, v Verification) error {
 	if err := v.validate(); err != nil {
 		return fmt.Errorf("record verification of %s: %w", id, err)
 	}
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("record verification of %s: %w", id, err)
-	}
-	b = append(b, '\n')
+	var b []byte
+	var err error
 	const tries = 4 // each lost race means that somebody else has written
 	for range tries {
 		var old *Verification
@@ -108,8 +157,17 @@ func (c *Catalogue) record(ctx context.Context, id string, v Verification) error
 		if old, version, err = c.verification(ctx, id); err != nil {
 			break
 		}
-		if old != nil && old.VerifiedAt.After(v.VerifiedAt) && old.ObjectSHA256 == v.ObjectSHA256 {
-			return nil
+		sum := v
+		if old != nil && old.ObjectSHA256 == v.ObjectSHA256 {
+			sum = old.and(v)
+		}
+		if b, err = sum.encode(); err != nil {
+			break
+		}
+		if old != nil {
+			if known, err := old.encode(); err == nil && bytes.Equal(b, known) {
+				return nil // old news
+			}
 		}
 		if _, err = c.store.Stat(ctx, c.manifestKey(id)); err != nil {
 			break
@@ -149,6 +207,8 @@ type remembered struct {
 	passed     bool
 	failed     bool
 	verifiedAt time.Time
+	level      Level
+	checkedAt  time.Time
 	scheduled  bool
 }
 
@@ -174,7 +234,7 @@ func (c *Catalogue) factsOf(ctx context.Context, folders []folder, idsOnly bool)
 		f.damaged = damaged || known.failed
 		f.verified = known.passed && !f.damaged
 		f.counted, f.keys = known.counted && !damaged, known.keys
-		f.verifiedAt, f.scheduled = known.verifiedAt, known.scheduled
+		f.verifiedAt, f.level, f.checkedAt, f.scheduled = known.verifiedAt, known.level, known.checkedAt, known.scheduled
 		return nil
 	})
 	c.memory.forgetAllBut(folders)
@@ -200,14 +260,15 @@ func (c *Catalogue) recall(ctx context.Context, f folder) (known remembered, dam
 		known.manifest, known.counted, known.keys, known.object = true, m.RDB.Walked, m.RDB.Keys, m.Object.SHA256
 	}
 	if known.record != f.record {
-		known.record, known.passed, known.failed, known.verifiedAt, known.scheduled = f.record, false, false, time.Time{}, false
+		known = remembered{manifest: true, counted: known.counted, keys: known.keys, object: known.object, record: f.record}
 		if f.record != (stamp{}) {
 			v, err := c.Verification(ctx, f.id)
 			if err != nil {
 				return remembered{}, false, err
 			}
 			if v != nil && v.ObjectSHA256 == known.object {
-				known.passed, known.failed, known.verifiedAt, known.scheduled = v.OK(), !v.OK(), v.VerifiedAt, v.Scheduled
+				known.passed, known.failed, known.verifiedAt, known.level = v.OK(), !v.OK(), v.VerifiedAt, v.Level
+				known.checkedAt, known.scheduled = v.last().VerifiedAt, v.last().Scheduled
 			}
 		}
 	}

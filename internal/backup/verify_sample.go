@@ -28,8 +28,8 @@ func sample(all []snapshotFacts, n int, now time.Time) []string {
 		return nil
 	}
 	checked := func(f snapshotFacts) time.Time {
-		if f.verifiedAt.After(f.at) {
-			return f.verifiedAt
+		if f.checkedAt.After(f.at) {
+			return f.checkedAt
 		}
 		return f.at
 	}

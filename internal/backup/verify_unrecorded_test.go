@@ -65,6 +65,34 @@ func TestVerifyCannotRecord(t *testing.T) {
 	}
 }
 
+// The status page, too, shows a later verification that was not as deep.
+func TestLineOfLesserVerification(t *testing.T) {
+	at := time.Now().UTC()
+	later := Verification{Level: LevelStored, VerifiedAt: at}
+	e := Entry{Manifest: testManifest(noon, 1), Verified: &Verification{Level: LevelFull, VerifiedAt: noon, Later: &later}}
+	if l := (&Job{}).line(e); l.Verified != "full" || !l.VerifiedAt.Equal(noon) || l.Later != "stored" || !l.LaterAt.Equal(at) {
+		t.Errorf("line %+v", l)
+	}
+	e.Verified.Damage = "x"
+	if l := (&Job{}).line(e); l.Verified != "" || l.Error != "x" || l.Later != "" || !l.LaterAt.IsZero() {
+		t.Errorf("line %+v", l)
+	}
+}
+
+// A lesser verification, of another pod, does not know better.
+func TestUnrecordedDamageRefuted(t *testing.T) {
+	u := unrecorded{at: noon, level: LevelFull}
+	for _, tt := range []struct {
+		after time.Duration
+		level Level
+		want  bool
+	}{{time.Hour, LevelFull, true}, {time.Hour, LevelLoaded, true}, {time.Hour, LevelStored, false}, {-time.Hour, LevelLoaded, false}, {time.Hour, "", false}} {
+		if got := u.refutedBy(noon.Add(tt.after), tt.level); got != tt.want {
+			t.Errorf("%v %s: %t", tt.after, tt.level, got)
+		}
+	}
+}
+
 // Damage of which the store takes no record is as loud as any, until it has one that
 // says better or the snapshot is gone.
 func TestJobOfUnrecordedDamage(t *testing.T) {

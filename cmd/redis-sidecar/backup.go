@@ -102,7 +102,6 @@ func backupNowCommand() *command {
 			"        setting is then most likely on the agent's command line only.\n",
 		exits:    exitsCommon + "  5  not done: this server has not the role of backup.role\n  8  not done: another one is being taken\n",
 		sections: backupSections,
-		reasons:  true,
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
 				fs.BoolVar(&wait, "wait", false, "")

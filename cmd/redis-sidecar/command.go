@@ -24,7 +24,6 @@ type command struct {
 	flags    string // lines for its own flags, which are no settings
 	sections []string
 	exits    string // lines for its exit codes
-	reasons  bool   // an error names its reason, to look it up in the tables of docs/
 	run      func(ctx context.Context, e *env, args []string) error
 }
 
@@ -41,6 +40,12 @@ func commands() []*command {
 		completionCommand(),
 		versionCommand(),
 	}
+}
+
+// namesReasons tells whether the command's error ends with its reason, to look it up
+// in the tables of docs/: that of all those about snapshots does.
+func (c *command) namesReasons() bool {
+	return c.name == "restore" || strings.HasPrefix(c.name, "backup ")
 }
 
 // find returns the command that args begin with, and the arguments after it. No

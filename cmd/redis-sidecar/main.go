@@ -113,7 +113,7 @@ func run(ctx context.Context, e *env, args []string) int {
 	}
 	code := exitCode(err)
 	reason := ""
-	if cmd.reasons && code != exitUsage {
+	if cmd.namesReasons() && code != exitUsage {
 		reason = reasonNote(err)
 	}
 	fmt.Fprintf(e.stderr, "redis-sidecar: %v%s\n", err, reason)

@@ -42,7 +42,6 @@ func restoreCommand() *command {
 		exits: exitsCommon + "  3  there is no such snapshot, or none at all and restore.if-none=error\n" +
 			"  4  there is data: in the directory and restore.if-data=error, or under other names than the server's, on a peer, or in the file of --to\n",
 		sections: []string{"restore", "backup", "redis", "pod", "log"},
-		reasons:  true,
 		run: func(ctx context.Context, e *env, args []string) error {
 			l, err := load(e, args, func(fs *flag.FlagSet) {
 				fs.BoolVar(&f.dry, "dry-run", false, "")

@@ -19,7 +19,7 @@ func backupPruneCommand() *command {
 		text: "The agent does the same after every snapshot, by its own rules. Those that it has from its command line are not known here:\n" +
 			"repeat them, or what they keep is deleted; --dry-run shows what would be. Whatever the rules say, the newest snapshot stays,\n" +
 			"the newest that holds keys, and the newest that passed its last verification. What the store keeps locked stays and is no failure.",
-		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays.\n  --json\n        The same as JSON.\n" + instanceFlag + shardsFlag,
+		flags:    "  --dry-run\n        Only say what would be deleted, and why each of the others stays. The store is not asked for its locks: of what it\n        would delete, what is locked would stay.\n  --json\n        The same as JSON.\n" + instanceFlag + shardsFlag,
 		exits:    exitsCommon,
 		sections: catalogueSections,
 		run: shardsRun(func(fs *flag.FlagSet) {
@@ -127,6 +127,9 @@ func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry, asJ
 	case n == 0:
 		fmt.Fprintln(e.stdout, noSnapshots(c))
 	default:
+		if dry && len(p.Deleted)+len(p.Orphans) > 0 && !strings.HasPrefix(l.Backup.Store, "file:") {
+			fmt.Fprintln(e.stdout, "what of this the store keeps locked would stay: its locks were not asked for")
+		}
 		fmt.Fprintf(e.stdout, "%d of %s %s by the rules of this command: %s\n", len(p.Deleted), plural(n, "snapshot"),
 			map[bool]string{false: "deleted", true: "would be deleted"}[dry], rules)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -44,10 +45,13 @@ func backupListCommand() *command {
 					broken++
 				}
 			}
-			if asJSON {
+			switch {
+			case asJSON:
 				err = printJSON(e.stdout, entriesForJSON(entries))
-			} else {
-				err = printEntries(e.stdout, entries, noSnapshots(c))
+			case len(entries) == 0:
+				_, err = fmt.Fprintln(e.stdout, noSnapshots(ctx, c))
+			default:
+				err = printEntries(e.stdout, entries)
 			}
 			if err == nil && broken > 0 {
 				return withCode(exitDamaged, fmt.Errorf("%d of %d snapshots are damaged", broken, len(entries)))
@@ -78,16 +82,25 @@ func entriesForJSON(entries []backup.Entry) []jsonEntry {
 	return out
 }
 
-// noSnapshots says that there are none, and where none are.
-func noSnapshots(c *backup.Catalogue) string {
-	return "no snapshots of " + c.String()
+// noSnapshots says that there are none, where none are, and what there is in their
+// place: the name may be mistaken.
+func noSnapshots(ctx context.Context, c *backup.Catalogue) string {
+	text := "no snapshots of " + c.String()
+	if backup.ShardOf(c.Instance()) != "" {
+		return text // of a cluster that is there, most likely
+	}
+	names, more, err := c.Instances(ctx)
+	if err != nil || len(names) == 0 {
+		return text // credentials for this instance alone are good
+	}
+	text += "; there are some of " + strings.Join(names, ", ")
+	if more {
+		text += ", and maybe of others"
+	}
+	return text
 }
 
-func printEntries(w io.Writer, entries []backup.Entry, none string) error {
-	if len(entries) == 0 {
-		_, err := fmt.Fprintln(w, none)
-		return err
-	}
+func printEntries(w io.Writer, entries []backup.Entry) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ID\tTIME (UTC)\tAGE\tKEYS\tRDB\tSTORED\tRATIO\tREDIS\tPOD\tROLE\tSOURCE\tENCRYPTED\tVERIFIED")
 	for _, x := range entries {

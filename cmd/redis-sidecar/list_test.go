@@ -13,7 +13,7 @@ import (
 func TestListRatio(t *testing.T) {
 	var out strings.Builder
 	m := backup.Manifest{RDB: backup.RDB{Size: 300}, Object: backup.Object{Size: 120}}
-	if err := printEntries(&out, []backup.Entry{{ID: "x", Manifest: m}}, ""); err != nil || !strings.Contains(out.String(), "  300 B  120 B   2.50 ") {
+	if err := printEntries(&out, []backup.Entry{{ID: "x", Manifest: m}}); err != nil || !strings.Contains(out.String(), "  300 B  120 B   2.50 ") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }
@@ -54,8 +54,36 @@ func TestListSaysWhatIsSafe(t *testing.T) {
 		{"none", []backup.Entry{{ID: "a", Manifest: full, Verified: damaged}}, "newest good snapshot: NONE of these\nnewest verified snapshot: NONE of these\n"},
 	} {
 		var out strings.Builder
-		if err := printEntries(&out, test.entries, ""); err != nil || !strings.HasSuffix(out.String(), "\n"+test.want) {
+		if err := printEntries(&out, test.entries); err != nil || !strings.HasSuffix(out.String(), "\n"+test.want) {
 			t.Errorf("%s: %v, want at the end\n%sgot\n%s", test.name, err, test.want, out.String())
 		}
+	}
+}
+
+// A mistaken name of the instance is seen by those that there are.
+func TestListNamesInstances(t *testing.T) {
+	url := "file://" + t.TempDir()
+	list := func() string {
+		t.Helper()
+		return mustRun(t, nil, "backup", "list", "--instance=rediss", "--backup.store="+url)
+	}
+	if got := list(); !strings.HasPrefix(got, "no snapshots of rediss in file://") || strings.Contains(got, ";") {
+		t.Errorf("of an empty store: %s", got)
+	}
+	const id = "20261123T060000Z-redis-0-aaaaaa"
+	for _, instance := range []string{"redis", "prod/redis"} {
+		putManifests(t, url, func(string) string { return "" }, instance, id)
+	}
+	if got := list(); !strings.HasPrefix(got, "no snapshots of rediss in file://") || !strings.HasSuffix(got, "; there are some of prod/redis, redis\n") {
+		t.Errorf("of another instance: %s", got)
+	}
+	if got := mustRun(t, nil, "backup", "prune", "--dry-run", "--instance=rediss", "--backup.store="+url); !strings.HasSuffix(got, "; there are some of prod/redis, redis\n") {
+		t.Errorf("prune: %s", got)
+	}
+	if got := mustRun(t, nil, "backup", "list", "--shard=00000", "--instance=rediss", "--backup.store="+url); !strings.HasPrefix(got, "no snapshots of rediss/shards/00000 in ") || strings.Contains(got, ";") {
+		t.Errorf("of a shard: %s", got)
+	}
+	if got := mustRun(t, nil, "backup", "list", "--json", "--instance=rediss", "--backup.store="+url); got != "[]\n" {
+		t.Errorf("as JSON: %s", got)
 	}
 }

@@ -125,7 +125,7 @@ func prune(ctx context.Context, e *env, l *loaded, c *backup.Catalogue, dry, asJ
 	switch n := len(p.Keeps) + len(p.Deleted); {
 	case err != nil:
 	case n == 0:
-		fmt.Fprintln(e.stdout, noSnapshots(c))
+		fmt.Fprintln(e.stdout, noSnapshots(ctx, c))
 	default:
 		if dry && len(p.Deleted)+len(p.Orphans) > 0 && !strings.HasPrefix(l.Backup.Store, "file:") {
 			fmt.Fprintln(e.stdout, "what of this the store keeps locked would stay: its locks were not asked for")

@@ -201,8 +201,10 @@ func readVerified(m Manifest, ids identities, body io.Reader, cancel func(), w i
 		return fmt.Errorf("snapshot %s: %w", m.ID, storeErr)
 	case plainErr != nil && !errors.Is(plainErr, errDecode):
 		return plainErr // of w
-	case err != nil:
+	case err != nil && stored.n.Load() < m.Object.Size:
 		return damaged(m.ID, err)
+	case err != nil: // all of it was hashed: was it the store that altered it?
+		return damaged(m.ID, joined(sameObject(m.Object, stored.n.Load(), hexSum(sum)), err))
 	}
 	tell()
 	return damaged(m.ID, joined(

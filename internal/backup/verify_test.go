@@ -46,6 +46,10 @@ func TestVerify(t *testing.T) {
 		put(t, s, c.ObjectKey(m), string(bad))
 		_, err := c.Verify(testContext(t), m.ID, nil)
 		wantError(t, err, status.ReasonCorrupt, "verify: snapshot "+m.ID+" is damaged: ")
+		if at == len(good)/2 { // inside of a value, so all of it was read: that the store holds other bytes is said, too
+			wantError(t, err, status.ReasonCorrupt, "sha256 of the stored bytes: ")
+			wantError(t, err, status.ReasonCorrupt, "rdb: wrong checksum")
+		}
 	}
 	put(t, s, c.ObjectKey(m), string(good[:len(good)-10]))
 	_, err = c.Verify(testContext(t), m.ID, nil)
@@ -122,7 +126,7 @@ func TestVerifyDecompression(t *testing.T) {
 		name, want string
 		stored     []byte
 	}{
-		{"a byte of a value", "wrong checksum", compressed(t, flipped(plain, len(plain)/2))},
+		{"a byte of a value", "is damaged: rdb: wrong checksum", compressed(t, flipped(plain, len(plain)/2))},
 		{"no checksum in the file", "whether the RDB ends in its crc64: false, the manifest says true",
 			compressed(t, append(bytes.Clone(plain[:len(plain)-8]), make([]byte, 8)...))},
 		{"nothing wrong", "", compressed(t, plain)},

@@ -187,7 +187,7 @@ func (d *Dir) Get(ctx context.Context, key string) (io.ReadCloser, int64, error)
 	if err != nil {
 		return nil, 0, d.error("get", key, err)
 	}
-	return &dirReader{ctx: ctx, dir: d, key: key, file: f}, st.Size(), nil
+	return &dirReader{ctx: ctx, dir: d, key: key, file: f, left: st.Size()}, st.Size(), nil
 }
 
 // dirReader adds the key to errors and stops when ctx ends.
@@ -196,14 +196,22 @@ type dirReader struct {
 	dir  *Dir
 	key  string
 	file *os.File
+	left int64 // bytes
 }
 
 func (r *dirReader) Read(p []byte) (int, error) {
 	if err := contextError(r.ctx); err != nil {
 		return 0, r.dir.error("get", r.key, err)
 	}
-	n, err := r.file.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.file.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // it was longer when it was opened
+	}
+	if err != nil {
 		err = r.dir.error("get", r.key, err)
 	}
 	return n, err

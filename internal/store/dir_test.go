@@ -172,3 +172,34 @@ func TestDirReaderKeepsObject(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
+
+// A file that changes while it is read yields the size that was told, or an error.
+func TestDirGetOfChanging(t *testing.T) {
+	for name, test := range map[string]struct {
+		size int64 // of the file, when it is read
+		want error
+	}{
+		"as it was": {10, nil},
+		"longer":    {1000, nil},
+		"shorter":   {9, io.ErrUnexpectedEOF},
+		"empty":     {0, io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			d := open(t, "file://"+root, Options{})
+			put(t, d, "key", strings.NewReader("0123456789"))
+			r, size, err := d.Get(t.Context(), "key")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if err := os.Truncate(filepath.Join(root, "key"), test.size); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if !errors.Is(err, test.want) || err == nil && int64(len(got)) != size {
+				t.Errorf("%d bytes of %d, %v", len(got), size, err)
+			}
+		})
+	}
+}

@@ -389,10 +389,14 @@ func lostError(cause error) error {
 type holdKey struct{}
 
 // leaseLost returns why the work of ctx must not take effect: the lease that it is
-// under has run out, and somebody else may have it. A process that stood still would
-// be told only when keep has had its turn. It asks nothing; nil where there is no lease.
+// under is lost, or has run out, and somebody else may have it. A process that stood
+// still would be told only when keep has had its turn. It asks nothing; nil where there
+// is no lease.
 func leaseLost(ctx context.Context) error {
 	h, _ := ctx.Value(holdKey{}).(*Hold)
+	if cause := context.Cause(ctx); errors.Is(cause, errLeaseLost) {
+		return cause
+	}
 	if h == nil || time.Now().Before(h.until()) {
 		return nil
 	}

@@ -3,9 +3,11 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +196,18 @@ func TestPruneAfterTheLease(t *testing.T) {
 	wantError(t, err, status.ReasonRetention, "prune: the backup lease was lost: it ran out before it was renewed")
 	if left, err := c.IDs(testContext(t)); err != nil || len(left) != len(ids) || len(p.Deleted) > 0 {
 		t.Errorf("left %v, %v; deleted %v", left, err, p.Deleted)
+	}
+
+	// It was taken away while the store was asked.
+	hold.written = time.Now().Add(time.Hour)
+	ctx, cancel := context.WithCancelCause(context.WithValue(testContext(t), holdKey{}, hold))
+	cancel(fmt.Errorf("%w: redis-1 has it", errLeaseLost))
+	p = Pruned{}
+	if failures := c.deleteAll(ctx, &p, ids[1:], nil); !giveUp(ctx, failures) || len(p.Deleted) > 0 {
+		t.Errorf("deleted %v, %v", p.Deleted, failures)
+	}
+	if err := leaseLost(ctx); err == nil || !strings.Contains(err.Error(), "redis-1 has it") {
+		t.Error(err)
 	}
 }
 

@@ -22,6 +22,8 @@ func diskError(what string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return status.WithHint(status.ReasonDiskFull, hintSpace, err)
+	case errors.Is(err, unix.EFBIG):
+		return status.WithHint(status.ReasonFile, "raise the limit on the size of a file (ulimit -f), or use another file system", err)
 	case errors.Is(err, fs.ErrPermission):
 		return status.WithHint(status.ReasonFile,
 			fmt.Sprintf("this runs as uid %d: run it as the server's uid, or as root", os.Geteuid()), err)

@@ -16,7 +16,7 @@ import (
 func frugal(getenv func(string) string) {
 	const (
 		percent = 50
-		limit   = 44 << 20
+		limit   = 42 << 20
 	)
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)

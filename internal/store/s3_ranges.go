@@ -10,7 +10,7 @@ const (
 	// rangeSize is how much of a large object one request asks for, and
 	// rangeBuffers how many ranges are in memory at most: those that are read or
 	// lent, and those that are fetched ahead of them.
-	rangeSize    = 6 * mib
+	rangeSize    = 5 * mib
 	rangeBuffers = 4
 )
 

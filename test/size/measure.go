@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"filippo.io/age"
 
 	"github.com/redis-sidecar/redis-sidecar/test/internal/rig"
 )
@@ -77,28 +80,56 @@ func measure(ctx context.Context, binary string, rdb int64, out io.Writer) (figu
 	note = fmt.Sprintf("RDB of %.0f MiB, snapshot took %.1f s", float64(made.RDB.Size)/mib, made.Durations.Total)
 	figures = append(figures, figure{"peak of the agent, backing up", peak, 64 * mib, mib, note})
 
-	step("backup now")
-	took, peak, err := s.Command(ctx, "backup", "now")
+	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, err
 	}
-	figures = append(figures, figure{"peak of backup now", peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())})
+	keyFile := filepath.Join(s.Dir, "identity.txt")
+	if err := os.WriteFile(keyFile, []byte(identity.String()+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	for _, way := range []struct {
+		name            string
+		backup, restore []string
+	}{
+		{"", nil, nil},
+		{", encrypted", []string{"--backup.instance=encrypted", "--backup.encryption.recipients=" + identity.Recipient().String()},
+			[]string{"--backup.instance=encrypted", "--backup.encryption.identity-file=" + keyFile}},
+	} {
+		step("backup now" + way.name)
+		took, peak, err := s.Command(ctx, append([]string{"backup", "now"}, way.backup...)...)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, figure{"peak of backup now" + way.name, peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())})
 
-	step("restore")
+		step("restore" + way.name)
+		if took, peak, err = restore(ctx, s, rdb, way.restore); err != nil {
+			return nil, err
+		}
+		figures = append(figures, figure{"peak of restore" + way.name, peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())})
+	}
+	return figures, nil
+}
+
+// restore restores into a directory of its own, and removes it.
+func restore(ctx context.Context, s *rig.Servers, rdb int64, args []string) (took time.Duration, peak int64, err error) {
 	dir, err := os.MkdirTemp(s.Dir, "restored-")
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	if took, peak, err = s.Command(ctx, "restore", "--restore.dir", dir); err != nil {
-		return nil, err
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if took, peak, err = s.Command(ctx, append([]string{"restore", "--restore.dir", dir}, args...)...); err != nil {
+		return 0, 0, err
 	}
-	if st, err = os.Stat(filepath.Join(dir, "dump.rdb")); err != nil {
-		return nil, err
+	st, err := os.Stat(filepath.Join(dir, "dump.rdb"))
+	if err != nil {
+		return 0, 0, err
 	}
 	if st.Size() < rdb {
-		return nil, fmt.Errorf("restore left a dump of %d bytes, want at least %d", st.Size(), rdb)
+		return 0, 0, fmt.Errorf("restore left a dump of %d bytes, want at least %d", st.Size(), rdb)
 	}
-	return append(figures, figure{"peak of restore", peak, 64 * mib, mib, fmt.Sprintf("%.1f s", took.Seconds())}), nil
+	return took, peak, nil
 }
 
 // scrape reads /metrics n times, as Prometheus does, and returns the size of one
